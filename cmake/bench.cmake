@@ -1,0 +1,11 @@
+# bench/NAME.c -> bench_NAME, not part of the test run.
+file(GLOB benches CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.c)
+file(GLOB bench_lib CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/lib/*.c)
+add_custom_target(bench)
+foreach(source ${benches})
+    get_filename_component(name ${source} NAME_WE)
+    add_executable(bench_${name} EXCLUDE_FROM_ALL ${source} ${bench_lib})
+    target_include_directories(bench_${name} PRIVATE ${PROJECT_SOURCE_DIR}/bench)
+    target_link_libraries(bench_${name} PRIVATE s2m3_node s2m3_gateway s2m3_coord s2m3_exec s2m3_net m)
+    add_dependencies(bench bench_${name})
+endforeach()

@@ -1,0 +1,38 @@
+# One static library per folder of src/; what a folder may include is what it links.
+# A folder without sources yet becomes an interface library.
+function(s2m3_folder name)
+    cmake_parse_arguments(F "" "" "OURS;THEIRS" ${ARGN})
+    file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.c)
+    list(FILTER sources EXCLUDE REGEX "/main\\.c$")
+    if(sources)
+        add_library(s2m3_${name} STATIC ${sources})
+        set(scope PUBLIC)
+    else()
+        add_library(s2m3_${name} INTERFACE)
+        set(scope INTERFACE)
+    endif()
+    target_include_directories(s2m3_${name} ${scope} ${PROJECT_SOURCE_DIR}/src)
+    list(TRANSFORM F_OURS PREPEND s2m3_)
+    target_link_libraries(s2m3_${name} ${scope} ${F_OURS} ${F_THEIRS} Threads::Threads)
+endfunction()
+
+s2m3_folder(base THEIRS PkgConfig::JANSSON PkgConfig::GNUTLS)
+s2m3_folder(tensor OURS base)
+s2m3_folder(onnx OURS base tensor)
+s2m3_folder(media OURS base tensor THEIRS PkgConfig::TURBOJPEG PkgConfig::SPNG PkgConfig::WEBP
+    PkgConfig::SNDFILE PkgConfig::SOXR PkgConfig::PCRE2 PkgConfig::UTF8PROC m)
+s2m3_folder(plan OURS base THEIRS m)
+s2m3_folder(wire OURS base tensor)
+s2m3_folder(net OURS base THEIRS PkgConfig::MHD PkgConfig::CURL)
+s2m3_folder(exec OURS base tensor THEIRS PkgConfig::SECCOMP ${CMAKE_DL_LIBS} m)
+s2m3_folder(store OURS base tensor wire THEIRS PkgConfig::SQLITE)
+s2m3_folder(task OURS base tensor media wire THEIRS m)
+s2m3_folder(node OURS base tensor wire net exec store media task)
+s2m3_folder(gateway OURS base tensor wire net store media task THEIRS m)
+s2m3_folder(coord OURS base tensor onnx plan wire net store task)
+s2m3_folder(cli OURS base tensor onnx media plan wire net exec store task node gateway coord
+    THEIRS PkgConfig::YAML)
+
+add_executable(s2m3 src/cli/main.c)
+target_link_libraries(s2m3 PRIVATE s2m3_cli)
+target_compile_definitions(s2m3_base PUBLIC S2M3_VERSION="${PROJECT_VERSION}")
