@@ -1,0 +1,289 @@
+/* blobs.c - content by digest. */
+#include "store/blobs.h"
+
+#include "base/file.h"
+#include "base/sync.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define TRANSFERS_MAX 64
+#define SWEEP_MAX 65536
+
+struct blobs {
+    char *dir;
+    struct monitor lock;
+    char busy[TRANSFERS_MAX][DIGEST_HEX + 1]; /* digests with a transfer under way */
+};
+
+struct blob_transfer {
+    struct blobs *blobs;
+    char digest[DIGEST_HEX + 1];
+    int fd;
+    uint64_t size;
+};
+
+bool blobs_open(const char *data_dir, struct blobs **ret, struct err *e)
+{
+    struct blobs *b = calloc(1, sizeof(*b));
+    if (!b || !(b->dir = strdup(data_dir))) {
+        free(b);
+        return err_set(e, ERR_MEMORY, "store: no memory");
+    }
+    monitor_init(&b->lock);
+    static const char *const folders[] = {"blobs", "partial", "modules"};
+    for (int i = 0; i < 3; i++) {
+        char *path = text_format("%s/%s", data_dir, folders[i]);
+        bool ok = path && file_make_dirs(path, e);
+        free(path);
+        if (!ok) {
+            blobs_close(b);
+            return false;
+        }
+    }
+    *ret = b;
+    return true;
+}
+
+void blobs_close(struct blobs *b)
+{
+    if (!b)
+        return;
+    monitor_destroy(&b->lock);
+    free(b->dir);
+    free(b);
+}
+
+const char *blobs_dir(const struct blobs *b)
+{
+    return b->dir;
+}
+
+static char *path_of(const struct blobs *b, const char *folder, const char *digest, struct err *e)
+{
+    if (!digest_valid(digest)) {
+        err_set(e, ERR_INVALID, "store: '%.80s' is not a SHA-256 digest", digest ? digest : "");
+        return NULL;
+    }
+    char *path = text_format("%s/%s/%s", b->dir, folder, digest);
+    if (!path)
+        err_set(e, ERR_MEMORY, "store: no memory");
+    return path;
+}
+
+bool blobs_has(const struct blobs *b, const char *digest)
+{
+    char *path = path_of(b, "blobs", digest, NULL);
+    bool there = path && file_exists(path);
+    free(path);
+    return there;
+}
+
+bool blobs_read(const struct blobs *b, const char *digest, int *ret, struct err *e)
+{
+    char *path = path_of(b, "blobs", digest, e);
+    if (!path)
+        return false;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    free(path);
+    if (fd < 0)
+        return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "blob %.16s", digest);
+    *ret = fd;
+    return true;
+}
+
+bool blobs_size(const struct blobs *b, const char *digest, uint64_t *ret, struct err *e)
+{
+    int fd;
+    struct stat st;
+    if (!blobs_read(b, digest, &fd, e))
+        return false;
+    int r = fstat(fd, &st);
+    close(fd);
+    if (r != 0)
+        return err_errno(e, ERR_IO, errno, "blob %.16s", digest);
+    *ret = (uint64_t)st.st_size;
+    return true;
+}
+
+bool blobs_load(const struct blobs *b, const char *digest, size_t max, char **ret, size_t *ret_size,
+                struct err *e)
+{
+    char *path = path_of(b, "blobs", digest, e);
+    bool ok = path && file_read(path, max, ret, ret_size, e);
+    free(path);
+    return ok;
+}
+
+static bool claim(struct blobs *b, const char *digest, struct err *e)
+{
+    char *place = NULL;
+    bool taken = false;
+    monitor_lock(&b->lock);
+    for (int i = 0; i < TRANSFERS_MAX; i++) {
+        if (!b->busy[i][0])
+            place = b->busy[i];
+        else if (strcmp(b->busy[i], digest) == 0)
+            taken = true;
+    }
+    if (place && !taken)
+        memcpy(place, digest, DIGEST_HEX + 1);
+    monitor_unlock(&b->lock);
+    if (taken)
+        return err_set(e, ERR_BUSY, "blob %.16s: is being transferred already", digest);
+    return place ? true : err_set(e, ERR_BUSY, "store: %d transfers at once are the limit", TRANSFERS_MAX);
+}
+
+static void release(struct blobs *b, const char *digest)
+{
+    monitor_lock(&b->lock);
+    for (int i = 0; i < TRANSFERS_MAX; i++)
+        if (strcmp(b->busy[i], digest) == 0)
+            b->busy[i][0] = 0;
+    monitor_unlock(&b->lock);
+}
+
+bool blobs_begin(struct blobs *b, const char *digest, struct blob_transfer **ret, uint64_t *have,
+                 struct err *e)
+{
+    char *path = path_of(b, "partial", digest, e);
+    if (!path || !claim(b, digest, e)) {
+        free(path);
+        return false;
+    }
+    struct blob_transfer *t = calloc(1, sizeof(*t));
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct stat st;
+    if (!t || fd < 0 || fstat(fd, &st) != 0 || lseek(fd, 0, SEEK_END) < 0) {
+        err_errno(e, ERR_IO, errno, "%s", path);
+        if (fd >= 0)
+            close(fd);
+        free(t);
+        free(path);
+        release(b, digest);
+        return false;
+    }
+    free(path);
+    *t = (struct blob_transfer){.blobs = b, .fd = fd, .size = (uint64_t)st.st_size};
+    memcpy(t->digest, digest, sizeof(t->digest));
+    *ret = t;
+    *have = t->size;
+    return true;
+}
+
+bool blob_append(struct blob_transfer *t, const void *data, size_t size, struct err *e)
+{
+    if (size > BLOB_BYTES_MAX - t->size)
+        return err_set(e, ERR_TOO_LARGE, "blob %.16s: over the limit of %llu bytes", t->digest,
+                       (unsigned long long)BLOB_BYTES_MAX);
+    const char *p = data;
+    while (size) {
+        ssize_t n = write(t->fd, p, size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return err_errno(e, ERR_IO, errno, "blob %.16s", t->digest);
+        p += n;
+        size -= (size_t)n;
+        t->size += (uint64_t)n;
+    }
+    return true;
+}
+
+static void end_transfer(struct blob_transfer *t)
+{
+    close(t->fd);
+    release(t->blobs, t->digest);
+    free(t);
+}
+
+void blob_abandon(struct blob_transfer *t)
+{
+    end_transfer(t);
+}
+
+bool blob_commit(struct blob_transfer *t, struct err *e)
+{
+    struct digest have;
+    char *from = path_of(t->blobs, "partial", t->digest, e);
+    char *to = path_of(t->blobs, "blobs", t->digest, e);
+    bool ok = from && to && digest_of_fd(t->fd, &have, e);
+    if (ok && strcmp(have.hex, t->digest) != 0) {
+        (void)unlink(from);
+        ok = err_set(e, ERR_INVALID, "blob %.16s: %llu bytes came, their digest is %.16s", t->digest,
+                     (unsigned long long)t->size, have.hex);
+    }
+    if (ok && (fchmod(t->fd, 0400) != 0 || fsync(t->fd) != 0 || rename(from, to) != 0))
+        ok = err_errno(e, ERR_IO, errno, "%s", to);
+    free(from);
+    free(to);
+    end_transfer(t);
+    return ok;
+}
+
+bool blobs_put(struct blobs *b, const void *data, size_t size, struct digest *ret, struct err *e)
+{
+    *ret = digest_of(data, size);
+    if (blobs_has(b, ret->hex))
+        return true;
+    char *path = path_of(b, "blobs", ret->hex, e);
+    bool ok = path && file_write_atomic(path, data, size, 0400, e);
+    free(path);
+    return ok;
+}
+
+bool blobs_module_folder(struct blobs *b, const char *digest, char **ret, struct err *e)
+{
+    char *folder = path_of(b, "modules", digest, e);
+    char *blob = folder ? path_of(b, "blobs", digest, e) : NULL;
+    char *file = blob ? text_format("%s/module.onnx", folder) : NULL;
+    bool ok = file && file_make_dirs(folder, e);
+    if (ok && !file_exists(file) && link(blob, file) != 0 && errno != EEXIST)
+        ok = err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "module %.16s", digest);
+    free(blob);
+    free(file);
+    if (!ok) {
+        free(folder);
+        return false;
+    }
+    *ret = folder;
+    return true;
+}
+
+void blobs_module_remove(struct blobs *b, const char *digest)
+{
+    char *folder = path_of(b, "modules", digest, NULL);
+    if (folder)
+        (void)file_remove_tree(folder, NULL);
+    free(folder);
+}
+
+static int sweep_folder(struct blobs *b, const char *folder, bool (*keep)(void *, const char *), void *ctx)
+{
+    char *path = text_format("%s/%s", b->dir, folder);
+    DIR *d = path ? opendir(path) : NULL;
+    free(path);
+    int removed = 0;
+    if (!d)
+        return 0;
+    int seen = 0;
+    for (struct dirent *entry; seen < SWEEP_MAX && (entry = readdir(d)); seen++) {
+        if (!digest_valid(entry->d_name) || keep(ctx, entry->d_name))
+            continue;
+        if (unlinkat(dirfd(d), entry->d_name, 0) == 0)
+            removed++;
+    }
+    closedir(d);
+    return removed;
+}
+
+int blobs_sweep(struct blobs *b, bool (*keep)(void *ctx, const char *digest), void *ctx)
+{
+    return sweep_folder(b, "blobs", keep, ctx) + sweep_folder(b, "partial", keep, ctx);
+}

@@ -1,0 +1,54 @@
+/* blobs.h - content by digest on disk, and the modules that a device holds.
+ *
+ *   DATA/blobs/<digest>               a file's bytes, mode 0400 once complete
+ *   DATA/partial/<digest>             what has come so far of a transfer; resumed after a restart
+ *   DATA/modules/<digest>/module.onnx a module as the runtime opens it: a hard link to the blob
+ *
+ * A blob appears under its name only when its bytes gave the digest; then it is never written
+ * again.  Names come from digest_valid() alone, so no path from outside reaches the disk.
+ *
+ * Threads: any; two transfers of one digest at once are refused with ERR_BUSY. */
+#pragma once
+#include "base/digest.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#define BLOB_BYTES_MAX ((uint64_t)1 << 40)
+
+struct blobs;
+
+bool blobs_open(const char *data_dir, struct blobs **ret, struct err *e);
+void blobs_close(struct blobs *b);
+
+bool blobs_has(const struct blobs *b, const char *digest);
+bool blobs_size(const struct blobs *b, const char *digest, uint64_t *ret, struct err *e);
+
+/* Opens for reading; the caller closes *ret. */
+bool blobs_read(const struct blobs *b, const char *digest, int *ret, struct err *e);
+
+/* The whole of a small blob; free(). */
+bool blobs_load(const struct blobs *b, const char *digest, size_t max, char **ret, size_t *ret_size,
+                struct err *e);
+
+/* A transfer: begin says how many bytes are there already; append; commit verifies the digest
+ * (a wrong one removes what was gathered) and makes the blob appear; abandon keeps the bytes for
+ * a later begin. commit and abandon free the transfer. */
+struct blob_transfer;
+bool blobs_begin(struct blobs *b, const char *digest, struct blob_transfer **ret, uint64_t *have,
+                 struct err *e);
+bool blob_append(struct blob_transfer *t, const void *data, size_t size, struct err *e);
+bool blob_commit(struct blob_transfer *t, struct err *e);
+void blob_abandon(struct blob_transfer *t);
+
+/* Whole content at once. */
+bool blobs_put(struct blobs *b, const void *data, size_t size, struct digest *ret, struct err *e);
+
+/* Makes the module's folder from its blob and gives the folder's path (free()). */
+bool blobs_module_folder(struct blobs *b, const char *digest, char **ret, struct err *e);
+void blobs_module_remove(struct blobs *b, const char *digest);
+
+/* Removes blobs and partial transfers for which keep() says no; returns how many. */
+int blobs_sweep(struct blobs *b, bool (*keep)(void *ctx, const char *digest), void *ctx);
+
+const char *blobs_dir(const struct blobs *b);
