@@ -12,14 +12,19 @@ static void must(int r)
         abort(); /* a mutex used wrongly: our bug, never input */
 }
 
-void monitor_init(struct monitor *m)
+void condition_init(pthread_cond_t *c)
 {
     pthread_condattr_t attr;
-    must(pthread_mutex_init(&m->mutex, NULL));
     must(pthread_condattr_init(&attr));
     must(pthread_condattr_setclock(&attr, CLOCK_MONOTONIC));
-    must(pthread_cond_init(&m->cond, &attr));
+    must(pthread_cond_init(c, &attr));
     (void)pthread_condattr_destroy(&attr);
+}
+
+void monitor_init(struct monitor *m)
+{
+    must(pthread_mutex_init(&m->mutex, NULL));
+    condition_init(&m->cond);
 }
 
 void monitor_destroy(struct monitor *m)
@@ -45,12 +50,17 @@ void monitor_wake(struct monitor *m)
 
 bool monitor_wait(struct monitor *m, int64_t deadline_ns)
 {
+    return monitor_wait_on(m, &m->cond, deadline_ns);
+}
+
+bool monitor_wait_on(struct monitor *m, pthread_cond_t *c, int64_t deadline_ns)
+{
     if (deadline_ns == CLOCK_NEVER) {
-        must(pthread_cond_wait(&m->cond, &m->mutex));
+        must(pthread_cond_wait(c, &m->mutex));
         return true;
     }
     struct timespec t = clock_timespec(deadline_ns);
-    int r = pthread_cond_timedwait(&m->cond, &m->mutex, &t);
+    int r = pthread_cond_timedwait(c, &m->mutex, &t);
     if (r != 0 && r != ETIMEDOUT)
         must(r);
     return r == 0;

@@ -21,5 +21,9 @@ void monitor_wake(struct monitor *m); /* all waiters */
  * before and after. */
 bool monitor_wait(struct monitor *m, int64_t deadline_ns);
 
+/* A further condition under the same lock, for when waking all waiters would be too many. */
+void condition_init(pthread_cond_t *c);
+bool monitor_wait_on(struct monitor *m, pthread_cond_t *c, int64_t deadline_ns);
+
 /* A joinable thread with a stack of 512 KiB. name: at most 15 characters. */
 bool thread_start(pthread_t *ret, const char *name, void *(*run)(void *), void *arg, struct err *e);
