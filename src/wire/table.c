@@ -63,9 +63,11 @@ static json_t *module_json(const struct table_module *m)
 {
     json_t *replicas = json_array();
     for (uint32_t i = 0; i < m->replica_count; i++)
-        json_array_append_new(replicas, json_pack("{s:i,s:f,s:b}", "device", (int)m->replicas[i].device,
-                                                  "run_ms", m->replicas[i].run_ms, "measured",
-                                                  (int)m->replicas[i].measured));
+        json_array_append_new(replicas, json_pack("{s:i,s:f,s:b,s:b}", "device",
+                                                  (int)m->replicas[i].device, "run_ms",
+                                                  m->replicas[i].run_ms, "measured",
+                                                  (int)m->replicas[i].measured, "serving",
+                                                  (int)m->replicas[i].serving));
     return json_pack("{s:s,s:s,s:I,s:I,s:o}", "digest", m->digest.hex, "name", m->name, "file_bytes",
                      (json_int_t)m->file_bytes, "memory_bytes", (json_int_t)m->memory_bytes, "replicas",
                      replicas);
@@ -152,7 +154,8 @@ static bool read_replicas(const json_t *o, uint32_t devices, struct table_module
         uint64_t device;
         if (!json_need_u64(r, what, "device", devices ? devices - 1 : 0, &device, e) ||
             !json_need_num(r, what, "run_ms", 0, 1e9, &m->replicas[i].run_ms, e) ||
-            !json_opt_bool(r, what, "measured", &m->replicas[i].measured, e))
+            !json_opt_bool(r, what, "measured", &m->replicas[i].measured, e) ||
+            !json_opt_bool(r, what, "serving", &m->replicas[i].serving, e))
             return false;
         if (devices == 0)
             return err_set(e, ERR_INVALID, "%s: on device 0, there are none", what);

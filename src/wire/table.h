@@ -29,6 +29,7 @@ struct table_replica {
     uint32_t device;               /* index in devices */
     double run_ms;                 /* one run at batch 1 */
     bool measured;                 /* else predicted */
+    bool serving;                  /* loaded: gateways route to it; else it is on its way */
 };
 
 struct table_module {

@@ -1,0 +1,768 @@
+/* fleet.c - what the coordinator knows, and its rows in the state. */
+#include "coord/fleet.h"
+
+#include "base/clock.h"
+#include "base/num.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define RUN_MS_UNKNOWN 10.0 /* of a module that nothing is known about: ranks all devices equally */
+
+/* ---- growing lists ------------------------------------------------------------------------ */
+
+/* Room for one more row; the new row is zeroed.  NULL with e set at the limit. */
+static void *grow(void *list, uint32_t *count, uint32_t max, size_t row, void **ret, const char *what,
+                  struct err *e)
+{
+    if (*count >= max) {
+        err_set(e, ERR_TOO_LARGE, "fleet: more than the limit of %u %s", max, what);
+        return NULL;
+    }
+    char *more = realloc(list, (*count + 1) * row);
+    if (!more) {
+        err_set(e, ERR_MEMORY, "fleet: no memory for %s", what);
+        return NULL;
+    }
+    *ret = more + *count * row;
+    memset(*ret, 0, row);
+    (*count)++;
+    return more;
+}
+
+#define GROW(f, list, count, max, ret, e)                                                          \
+    do {                                                                                           \
+        void *row_;                                                                                \
+        void *more_ = grow((f)->list, &(f)->count, max, sizeof(*(f)->list), &row_, #list, e);      \
+        if (more_)                                                                                 \
+            (f)->list = more_;                                                                     \
+        (ret) = more_ ? row_ : NULL;                                                               \
+    } while (0)
+
+/* ---- looking up --------------------------------------------------------------------------- */
+
+struct device *fleet_device(struct fleet *f, const char *id)
+{
+    for (uint32_t i = 0; i < f->device_count; i++)
+        if (strcmp(f->devices[i].join.id, id) == 0)
+            return &f->devices[i];
+    return NULL;
+}
+
+struct module *fleet_module(struct fleet *f, const char *digest)
+{
+    for (uint32_t i = 0; i < f->module_count; i++)
+        if (strcmp(f->modules[i].digest.hex, digest) == 0)
+            return &f->modules[i];
+    return NULL;
+}
+
+struct model_entry *fleet_model(struct fleet *f, const char *name)
+{
+    for (uint32_t i = 0; i < f->model_count; i++)
+        if (strcmp(f->models[i].name, name) == 0)
+            return &f->models[i];
+    return NULL;
+}
+
+const struct profile *fleet_profile(const struct fleet *f, const char *digest, const char *device)
+{
+    for (uint32_t i = 0; i < f->profile_count; i++)
+        if (strcmp(f->profiles[i].module.hex, digest) == 0 && strcmp(f->profiles[i].device, device) == 0)
+            return &f->profiles[i];
+    return NULL;
+}
+
+const struct link_entry *fleet_link(const struct fleet *f, const char *a, const char *b)
+{
+    const char *low = strcmp(a, b) < 0 ? a : b, *high = low == a ? b : a;
+    for (uint32_t i = 0; i < f->link_count; i++)
+        if (strcmp(f->links[i].a, low) == 0 && strcmp(f->links[i].b, high) == 0)
+            return &f->links[i];
+    return NULL;
+}
+
+const struct module_report *device_report(const struct device *d, const char *digest)
+{
+    for (uint32_t i = 0; i < d->last.module_count; i++)
+        if (strcmp(d->last.modules[i].digest.hex, digest) == 0)
+            return &d->last.modules[i];
+    return NULL;
+}
+
+uint32_t fleet_users(const struct fleet *f, const char *digest)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < f->model_count; i++)
+        for (uint32_t k = 0; k < f->models[i].module_count; k++)
+            if (strcmp(f->models[i].modules[k].hex, digest) == 0) {
+                n++;
+                break;
+            }
+    return n;
+}
+
+/* ---- rows --------------------------------------------------------------------------------- */
+
+static json_t *module_row(const struct module *m)
+{
+    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:I}", "digest", m->digest.hex, "name", m->name, "file_bytes",
+                     (json_int_t)m->file_bytes, "weight_bytes", (json_int_t)m->weight_bytes, "gflop",
+                     m->gflop, "output_bytes", (json_int_t)m->output_bytes);
+}
+
+static bool module_from_row(const json_t *o, struct module *m, struct err *e)
+{
+    const char *digest = "", *name = "";
+    const uint64_t max = (uint64_t)1 << 53;
+    if (!json_need_str(o, "module row", "digest", &digest, e) ||
+        !json_need_str(o, "module row", "name", &name, e) ||
+        !json_need_u64(o, "module row", "file_bytes", max, &m->file_bytes, e) ||
+        !json_need_u64(o, "module row", "weight_bytes", max, &m->weight_bytes, e) ||
+        !json_need_num(o, "module row", "gflop", 0, 1e12, &m->gflop, e) ||
+        !json_need_u64(o, "module row", "output_bytes", max, &m->output_bytes, e))
+        return false;
+    (void)snprintf(m->digest.hex, sizeof(m->digest.hex), "%s", digest);
+    (void)snprintf(m->name, sizeof(m->name), "%s", name);
+    return true;
+}
+
+static json_t *profile_row(const struct profile *p)
+{
+    return json_pack("{s:I,s:I,s:I,s:I,s:f,s:f,s:I}", "anonymous", (json_int_t)p->anonymous, "file",
+                     (json_int_t)p->file, "pss", (json_int_t)p->pss, "peak", (json_int_t)p->peak,
+                     "load_ms", p->load_ms, "run_ms", p->run_ms, "wall_ms", (json_int_t)p->wall_ms);
+}
+
+static bool profile_from_row(const char *key, const json_t *o, struct profile *p, struct err *e)
+{
+    const uint64_t max = (uint64_t)1 << 53;
+    uint64_t wall = 0;
+    if (sscanf(key, "%64s %63s", p->module.hex, p->device) != 2)
+        return err_set(e, ERR_INVALID, "profile row: key '%.100s'", key);
+    if (!json_need_u64(o, key, "anonymous", max, &p->anonymous, e) ||
+        !json_need_u64(o, key, "file", max, &p->file, e) || !json_need_u64(o, key, "pss", max, &p->pss, e) ||
+        !json_need_u64(o, key, "peak", max, &p->peak, e) ||
+        !json_need_num(o, key, "load_ms", 0, 1e9, &p->load_ms, e) ||
+        !json_need_num(o, key, "run_ms", 0, 1e9, &p->run_ms, e) ||
+        !json_need_u64(o, key, "wall_ms", max, &wall, e))
+        return false;
+    p->wall_ms = (int64_t)wall;
+    return true;
+}
+
+static bool set_desired(struct module *m, const char *const *devices, uint32_t count, const char *reason,
+                        struct err *e)
+{
+    char(*ids)[WIRE_ID_MAX] = calloc(count + 1, WIRE_ID_MAX);
+    if (!ids)
+        return err_set(e, ERR_MEMORY, "fleet: no memory");
+    for (uint32_t i = 0; i < count; i++)
+        (void)snprintf(ids[i], WIRE_ID_MAX, "%s", devices[i]);
+    free(m->desired);
+    m->desired = ids;
+    m->desired_count = count;
+    (void)snprintf(m->reason, sizeof(m->reason), "%s", reason ? reason : "");
+    return true;
+}
+
+/* ---- opening ------------------------------------------------------------------------------ */
+
+static bool load_devices(struct fleet *f, struct err *e)
+{
+    json_t *rows, *value;
+    const char *key;
+    if (!state_list(f->state, STATE_DEVICE, &rows, e))
+        return false;
+    bool ok = true;
+    json_object_foreach(rows, key, value) {
+        struct device *d;
+        GROW(f, devices, device_count, WIRE_DEVICES_MAX, d, e);
+        ok = d && join_request_read(value, &d->join, e);
+        if (!ok)
+            break;
+        json_t *draining = json_object_get(value, "draining");
+        d->draining = json_is_true(draining);
+    }
+    json_decref(rows);
+    return ok;
+}
+
+static bool load_modules(struct fleet *f, struct err *e)
+{
+    json_t *rows, *value;
+    const char *key;
+    if (!state_list(f->state, STATE_MODULE, &rows, e))
+        return false;
+    bool ok = true;
+    json_object_foreach(rows, key, value) {
+        struct module *m;
+        GROW(f, modules, module_count, WIRE_MODULES_MAX, m, e);
+        if (!m || !module_from_row(value, m, e)) {
+            ok = false;
+            break;
+        }
+    }
+    json_decref(rows);
+    return ok;
+}
+
+static bool load_placement(struct fleet *f, struct err *e)
+{
+    json_t *rows, *value;
+    const char *key;
+    if (!state_list(f->state, STATE_PLACEMENT, &rows, e))
+        return false;
+    bool ok = true;
+    json_object_foreach(rows, key, value) {
+        struct module *m = fleet_module(f, key);
+        json_t *list = json_object_get(value, "devices");
+        const char *ids[WIRE_DEVICES_MAX];
+        uint32_t count = 0;
+        for (size_t i = 0; i < json_array_size(list) && count < WIRE_DEVICES_MAX; i++) {
+            const char *id = json_string_value(json_array_get(list, i));
+            if (id)
+                ids[count++] = id;
+        }
+        if (m && !set_desired(m, ids, count, json_string_value(json_object_get(value, "reason")), e)) {
+            ok = false;
+            break;
+        }
+    }
+    json_decref(rows);
+    return ok;
+}
+
+/* The modules that the programs of a model name. */
+static bool module_list(struct model_entry *m, struct err *e)
+{
+    json_t *list = json_object_get(m->model, "modules");
+    m->modules = calloc(json_array_size(list) + 1, sizeof(*m->modules));
+    if (!m->modules)
+        return err_set(e, ERR_MEMORY, "fleet: no memory");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *digest = json_string_value(json_array_get(list, i));
+        if (!digest_valid(digest))
+            return err_set(e, ERR_INVALID, "model '%s': module %zu is no digest", m->name, i);
+        memcpy(m->modules[m->module_count++].hex, digest, DIGEST_HEX + 1);
+    }
+    return true;
+}
+
+static bool load_models(struct fleet *f, struct err *e)
+{
+    json_t *rows, *value;
+    const char *key;
+    if (!state_list(f->state, STATE_MODEL, &rows, e))
+        return false;
+    bool ok = true;
+    json_object_foreach(rows, key, value) {
+        struct model_entry *m;
+        GROW(f, models, model_count, WIRE_MODELS_MAX, m, e);
+        ok = m != NULL;
+        if (!ok)
+            break;
+        (void)snprintf(m->name, sizeof(m->name), "%s", key);
+        m->model = json_incref(value);
+        ok = module_list(m, e);
+        if (!ok)
+            break;
+    }
+    json_decref(rows);
+    return ok;
+}
+
+static bool load_figures(struct fleet *f, struct err *e)
+{
+    json_t *rows, *value;
+    const char *key;
+    bool ok = true;
+    if (!state_list(f->state, STATE_PROFILE, &rows, e))
+        return false;
+    json_object_foreach(rows, key, value) {
+        struct profile *p;
+        GROW(f, profiles, profile_count, STATE_ROWS_MAX, p, e);
+        if (!p || !profile_from_row(key, value, p, e)) {
+            ok = false;
+            break;
+        }
+    }
+    json_decref(rows);
+    if (!ok || !state_list(f->state, STATE_LINK, &rows, e))
+        return false;
+    json_object_foreach(rows, key, value) {
+        struct link_entry *l;
+        GROW(f, links, link_count, STATE_ROWS_MAX, l, e);
+        if (!l || sscanf(key, "%63s %63s", l->a, l->b) != 2 ||
+            !json_need_num(value, key, "latency_ms", 0, 1e9, &l->latency_ms, e) ||
+            !json_need_num(value, key, "mbit", 1e-6, 1e9, &l->mbit, e)) {
+            ok = false;
+            break;
+        }
+    }
+    json_decref(rows);
+    return ok;
+}
+
+static bool random_id(const char *prefix, char *to, size_t size, struct err *e)
+{
+    uint64_t r;
+    if (getrandom(&r, sizeof(r), 0) != (ssize_t)sizeof(r))
+        return err_set(e, ERR_INTERNAL, "fleet: no random numbers");
+    (void)snprintf(to, size, "%s%016llx", prefix, (unsigned long long)r);
+    return true;
+}
+
+static bool load_identity(struct fleet *f, struct err *e)
+{
+    json_t *id, *version;
+    if (!state_get(f->state, STATE_FLEET, "id", &id, e) || !state_get(f->state, STATE_FLEET, "version", &version, e))
+        return false;
+    bool ok = true;
+    if (json_is_string(id)) {
+        (void)snprintf(f->id, sizeof(f->id), "%s", json_string_value(id));
+    } else {
+        ok = random_id("fleet-", f->id, sizeof(f->id), e);
+        json_t *value = json_string(f->id);
+        ok = ok && state_put(f->state, STATE_FLEET, "id", value, e);
+        json_decref(value);
+    }
+    f->version = json_is_integer(version) ? (uint64_t)json_integer_value(version) : 0;
+    json_decref(id);
+    json_decref(version);
+    return ok;
+}
+
+bool fleet_open(struct fleet *f, struct state *state, struct err *e)
+{
+    *f = (struct fleet){.state = state};
+    if (load_identity(f, e) && load_devices(f, e) && load_modules(f, e) && load_placement(f, e) &&
+        load_models(f, e) && load_figures(f, e))
+        return true;
+    fleet_close(f);
+    return false;
+}
+
+static void clear_model(struct model_entry *m)
+{
+    json_decref(m->model);
+    free(m->modules);
+}
+
+void fleet_close(struct fleet *f)
+{
+    for (uint32_t i = 0; i < f->device_count; i++)
+        heartbeat_clear(&f->devices[i].last);
+    for (uint32_t i = 0; i < f->module_count; i++)
+        free(f->modules[i].desired);
+    for (uint32_t i = 0; i < f->model_count; i++)
+        clear_model(&f->models[i]);
+    free(f->devices);
+    free(f->modules);
+    free(f->models);
+    free(f->profiles);
+    free(f->links);
+    *f = (struct fleet){0};
+}
+
+/* ---- devices ------------------------------------------------------------------------------ */
+
+static bool name_taken(struct fleet *f, const struct device *d, const char *name)
+{
+    for (uint32_t i = 0; i < f->device_count; i++)
+        if (&f->devices[i] != d && strcmp(f->devices[i].join.name, name) == 0)
+            return true;
+    return false;
+}
+
+static void unique_name(struct fleet *f, struct device *d)
+{
+    char base[WIRE_NAME_MAX - 16];
+    (void)snprintf(base, sizeof(base), "%.*s", (int)sizeof(base) - 1, d->join.name);
+    for (int i = 2; name_taken(f, d, d->join.name); i++)
+        (void)snprintf(d->join.name, sizeof(d->join.name), "%s#%d", base, i);
+}
+
+static bool save_device(struct fleet *f, const struct device *d, struct err *e)
+{
+    json_t *row = join_request_json(&d->join);
+    json_object_set_new(row, "draining", json_boolean(d->draining));
+    bool ok = state_put(f->state, STATE_DEVICE, d->join.id, row, e);
+    json_decref(row);
+    return ok;
+}
+
+bool fleet_join(struct fleet *f, const struct join_request *r, struct device **ret, struct err *e)
+{
+    struct device *d = r->id[0] ? fleet_device(f, r->id) : NULL;
+    bool fresh = !d;
+    if (fresh) {
+        GROW(f, devices, device_count, WIRE_DEVICES_MAX, d, e);
+        if (!d)
+            return false;
+    }
+    char id[WIRE_ID_MAX];
+    (void)snprintf(id, sizeof(id), "%s", fresh ? "" : d->join.id);
+    d->join = *r;
+    if (fresh && !random_id("dev-", id, sizeof(id), e)) {
+        f->device_count--;
+        return false;
+    }
+    (void)snprintf(d->join.id, sizeof(d->join.id), "%s", id);
+    unique_name(f, d);
+    if (!save_device(f, d, e)) {
+        f->device_count -= fresh;
+        return false;
+    }
+    d->alive = true;
+    d->heard_ns = clock_now_ns();
+    heartbeat_clear(&d->last); /* a new process: what it held before is not loaded */
+    *ret = d;
+    return true;
+}
+
+static bool put_link(struct fleet *f, const char *a, const struct link_report *r, struct err *e)
+{
+    const char *b = r->device;
+    if (strcmp(a, b) == 0 || !fleet_device(f, b))
+        return true; /* gone meanwhile */
+    struct link_entry *l = (struct link_entry *)(uintptr_t)fleet_link(f, a, b);
+    if (!l) {
+        GROW(f, links, link_count, STATE_ROWS_MAX, l, e);
+        if (!l)
+            return false;
+        (void)snprintf(l->a, sizeof(l->a), "%s", strcmp(a, b) < 0 ? a : b);
+        (void)snprintf(l->b, sizeof(l->b), "%s", strcmp(a, b) < 0 ? b : a);
+    }
+    l->latency_ms = r->latency_ms;
+    l->mbit = r->mbit;
+    l->wall_ms = clock_wall_ms();
+    char key[2 * WIRE_ID_MAX];
+    (void)snprintf(key, sizeof(key), "%s %s", l->a, l->b);
+    json_t *row = json_pack("{s:f,s:f,s:I}", "latency_ms", l->latency_ms, "mbit", l->mbit, "wall_ms",
+                            (json_int_t)l->wall_ms);
+    bool ok = state_put(f->state, STATE_LINK, key, row, e);
+    json_decref(row);
+    return ok;
+}
+
+bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,
+                       const struct module_report *r, struct err *e)
+{
+    struct profile *p = (struct profile *)(uintptr_t)fleet_profile(f, digest, device);
+    if (!p) {
+        GROW(f, profiles, profile_count, STATE_ROWS_MAX, p, e);
+        if (!p)
+            return false;
+        (void)snprintf(p->module.hex, sizeof(p->module.hex), "%s", digest);
+        (void)snprintf(p->device, sizeof(p->device), "%s", device);
+    } else if (p->anonymous == r->anonymous && p->file == r->file && p->run_ms == r->run_ms) {
+        return true; /* each heartbeat repeats it: nothing new to write */
+    }
+    p->anonymous = r->anonymous;
+    p->file = r->file;
+    p->pss = r->pss;
+    p->peak = r->peak;
+    p->load_ms = r->load_ms;
+    p->run_ms = r->run_ms;
+    p->wall_ms = clock_wall_ms();
+    char key[DIGEST_HEX + WIRE_ID_MAX + 2];
+    (void)snprintf(key, sizeof(key), "%s %s", digest, device);
+    json_t *row = profile_row(p);
+    bool ok = state_put(f->state, STATE_PROFILE, key, row, e);
+    json_decref(row);
+    return ok;
+}
+
+bool fleet_heartbeat(struct fleet *f, struct device *d, struct heartbeat *h, struct err *e)
+{
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < h->module_count; i++)
+        if (h->modules[i].measured && fleet_module(f, h->modules[i].digest.hex))
+            ok = fleet_put_profile(f, h->modules[i].digest.hex, d->join.id, &h->modules[i], e);
+    for (uint32_t i = 0; ok && i < h->link_count; i++)
+        ok = put_link(f, d->join.id, &h->links[i], e);
+    heartbeat_clear(&d->last);
+    d->last = *h;
+    *h = (struct heartbeat){0};
+    d->alive = true;
+    d->heard_ns = clock_now_ns();
+    return ok;
+}
+
+bool fleet_forget(struct fleet *f, const char *id, struct err *e)
+{
+    struct device *d = fleet_device(f, id);
+    if (!d)
+        return err_set(e, ERR_NOT_FOUND, "device '%.60s': there is none", id);
+    if (!state_remove(f->state, STATE_DEVICE, id, e))
+        return false;
+    heartbeat_clear(&d->last);
+    *d = f->devices[--f->device_count];
+    return true;
+}
+
+/* ---- models ------------------------------------------------------------------------------- */
+
+static bool add_rows(struct fleet *f, const char *name, const json_t *model, const struct module *modules,
+                     uint32_t count, struct err *e)
+{
+    bool ok = state_put(f->state, STATE_MODEL, name, model, e);
+    for (uint32_t i = 0; ok && i < count; i++) {
+        if (fleet_module(f, modules[i].digest.hex))
+            continue;
+        json_t *row = module_row(&modules[i]);
+        ok = state_put(f->state, STATE_MODULE, modules[i].digest.hex, row, e);
+        json_decref(row);
+    }
+    return ok;
+}
+
+bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const struct module *modules,
+                     uint32_t count, struct err *e)
+{
+    struct model_entry *m = NULL;
+    if (fleet_model(f, name)) {
+        json_decref(model);
+        return err_set(e, ERR_EXISTS, "model '%s': there is one already; remove it first", name);
+    }
+    GROW(f, models, model_count, WIRE_MODELS_MAX, m, e);
+    if (!m) {
+        json_decref(model);
+        return false;
+    }
+    (void)snprintf(m->name, sizeof(m->name), "%s", name);
+    m->model = model;
+    bool ok = module_list(m, e) && state_begin(f->state, e);
+    if (ok) {
+        bool rows = add_rows(f, name, model, modules, count, e);
+        ok = state_end(f->state, rows, rows ? e : NULL) && rows;
+    }
+    if (!ok) {
+        clear_model(m);
+        f->model_count--;
+        return false;
+    }
+    for (uint32_t i = 0; ok && i < count; i++) {
+        struct module *fresh = NULL;
+        if (fleet_module(f, modules[i].digest.hex))
+            continue;
+        GROW(f, modules, module_count, WIRE_MODULES_MAX, fresh, e);
+        ok = fresh != NULL;
+        if (ok) {
+            *fresh = modules[i];
+            fresh->desired = NULL;
+            fresh->desired_count = 0;
+        }
+    }
+    return ok;
+}
+
+bool fleet_remove_model(struct fleet *f, const char *name, struct err *e)
+{
+    struct model_entry *m = fleet_model(f, name);
+    if (!m)
+        return err_set(e, ERR_NOT_FOUND, "model '%.80s': there is none", name);
+    if (!state_begin(f->state, e))
+        return false;
+    struct model_entry gone = *m;
+    *m = f->models[--f->model_count];
+    bool rows = state_remove(f->state, STATE_MODEL, gone.name, e);
+    for (uint32_t i = 0; rows && i < gone.module_count; i++)
+        if (fleet_users(f, gone.modules[i].hex) == 0)
+            rows = state_remove(f->state, STATE_MODULE, gone.modules[i].hex, e) &&
+                   state_remove(f->state, STATE_PLACEMENT, gone.modules[i].hex, e);
+    bool ok = state_end(f->state, rows, rows ? e : NULL) && rows;
+    if (!ok) {
+        f->models[f->model_count++] = gone; /* the row that was there moved: order does not matter */
+        return false;
+    }
+    for (uint32_t i = 0; i < f->module_count;) {
+        if (fleet_users(f, f->modules[i].digest.hex) == 0) {
+            free(f->modules[i].desired);
+            f->modules[i] = f->modules[--f->module_count];
+        } else {
+            i++;
+        }
+    }
+    clear_model(&gone);
+    return true;
+}
+
+bool fleet_place(struct fleet *f, struct module *m, const char *const *devices, uint32_t count,
+                 const char *reason, struct err *e)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < count; i++)
+        json_array_append_new(list, json_string(devices[i]));
+    json_t *row = json_pack("{s:o,s:s}", "devices", list, "reason", reason ? reason : "");
+    bool ok = row && state_put(f->state, STATE_PLACEMENT, m->digest.hex, row, e);
+    json_decref(row);
+    return ok && set_desired(m, devices, count, reason, e);
+}
+
+/* ---- figures ------------------------------------------------------------------------------ */
+
+uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char *device, bool *measured)
+{
+    const struct profile *p = device ? fleet_profile(f, m->digest.hex, device) : NULL;
+    for (uint32_t i = 0; !p && i < f->profile_count; i++)
+        if (strcmp(f->profiles[i].module.hex, m->digest.hex) == 0)
+            p = &f->profiles[i];
+    *measured = p != NULL;
+    return p ? p->anonymous + p->file : m->file_bytes;
+}
+
+double fleet_run_ms(struct fleet *f, const struct module *m, const struct device *d, bool *measured)
+{
+    const struct profile *here = fleet_profile(f, m->digest.hex, d->join.id);
+    *measured = here && here->run_ms > 0;
+    if (*measured)
+        return here->run_ms;
+    /* Another device's time by the ratio of calibrated speeds. */
+    for (uint32_t i = 0; i < f->profile_count; i++) {
+        const struct profile *p = &f->profiles[i];
+        if (strcmp(p->module.hex, m->digest.hex) != 0 || p->run_ms <= 0)
+            continue;
+        const struct device *other = fleet_device(f, p->device);
+        if (other && other->join.gflops > 0 && d->join.gflops > 0)
+            return p->run_ms * other->join.gflops / d->join.gflops;
+    }
+    if (m->gflop > 0 && d->join.gflops > 0)
+        return m->gflop / d->join.gflops * 1000;
+    return RUN_MS_UNKNOWN;
+}
+
+/* ---- the table ---------------------------------------------------------------------------- */
+
+static bool desires(const struct module *m, const char *device)
+{
+    for (uint32_t i = 0; i < m->desired_count; i++)
+        if (strcmp(m->desired[i], device) == 0)
+            return true;
+    return false;
+}
+
+static bool ready_on(const struct device *d, const char *digest)
+{
+    const struct module_report *r = device_report(d, digest);
+    return d->alive && r && r->state == MODULE_READY;
+}
+
+/* True when every desired device that lives has it loaded: then others may let it go. */
+static bool settled(struct fleet *f, const struct module *m)
+{
+    uint32_t living = 0;
+    for (uint32_t i = 0; i < m->desired_count; i++) {
+        const struct device *d = fleet_device(f, m->desired[i]);
+        if (!d || !d->alive)
+            continue;
+        if (!ready_on(d, m->digest.hex))
+            return false;
+        living++;
+    }
+    return living > 0;
+}
+
+static bool fill_module(struct fleet *f, const struct module *m, struct table_module *to, struct err *e)
+{
+    bool done = settled(f, m), measured;
+    to->digest = m->digest;
+    (void)snprintf(to->name, sizeof(to->name), "%s", m->name);
+    to->file_bytes = m->file_bytes;
+    to->memory_bytes = fleet_memory(f, m, NULL, &measured);
+    to->replicas = calloc(f->device_count + 1, sizeof(*to->replicas));
+    if (!to->replicas)
+        return err_set(e, ERR_MEMORY, "table: no memory");
+    for (uint32_t i = 0; i < f->device_count; i++) {
+        const struct device *d = &f->devices[i];
+        bool serving = ready_on(d, m->digest.hex);
+        if (!desires(m, d->join.id) && (done || !serving))
+            continue;
+        struct table_replica *r = &to->replicas[to->replica_count++];
+        r->device = i;
+        r->serving = serving;
+        r->run_ms = fleet_run_ms(f, m, d, &r->measured);
+    }
+    return true;
+}
+
+static bool fill_model(const struct model_entry *m, struct table_model *to, struct err *e)
+{
+    json_t *programs = json_object_get(m->model, "programs");
+    json_t *blobs = json_object_get(m->model, "blobs");
+    (void)snprintf(to->name, sizeof(to->name), "%s", m->name);
+    to->programs = programs ? json_incref(programs) : json_array();
+    to->blobs = calloc(json_array_size(blobs) + 1, sizeof(*to->blobs));
+    if (!to->blobs)
+        return err_set(e, ERR_MEMORY, "table: no memory");
+    for (size_t i = 0; i < json_array_size(blobs) && i < WIRE_BLOBS_MAX; i++) {
+        const char *digest = json_string_value(json_array_get(blobs, i));
+        if (digest_valid(digest))
+            memcpy(to->blobs[to->blob_count++].hex, digest, DIGEST_HEX + 1);
+    }
+    return true;
+}
+
+static void fill_device(const struct device *d, struct table_device *to)
+{
+    (void)snprintf(to->id, sizeof(to->id), "%s", d->join.id);
+    (void)snprintf(to->name, sizeof(to->name), "%s", d->join.name);
+    (void)snprintf(to->peer_url, sizeof(to->peer_url), "%s", d->join.peer_url);
+    to->memory_bytes = d->join.memory_bytes;
+    to->lanes = d->join.lanes;
+    to->gflops = d->join.gflops;
+    to->alive = d->alive;
+    to->emulated = d->join.emulate[0] != 0;
+}
+
+static void fill_links(struct fleet *f, struct table *t)
+{
+    for (uint32_t i = 0; i < f->link_count; i++) {
+        uint32_t ends[2] = {UINT32_MAX, UINT32_MAX};
+        for (uint32_t k = 0; k < f->device_count; k++) {
+            if (strcmp(f->devices[k].join.id, f->links[i].a) == 0)
+                ends[0] = k;
+            if (strcmp(f->devices[k].join.id, f->links[i].b) == 0)
+                ends[1] = k;
+        }
+        if (ends[0] == UINT32_MAX || ends[1] == UINT32_MAX)
+            continue;
+        t->links[t->link_count++] = (struct table_link){
+            .a = ends[0] < ends[1] ? ends[0] : ends[1], .b = ends[0] < ends[1] ? ends[1] : ends[0],
+            .latency_ms = f->links[i].latency_ms, .mbit = f->links[i].mbit};
+    }
+}
+
+struct table *fleet_table(struct fleet *f, struct err *e)
+{
+    struct table *t = table_new();
+    if (t) {
+        t->devices = calloc(f->device_count + 1, sizeof(*t->devices));
+        t->modules = calloc(f->module_count + 1, sizeof(*t->modules));
+        t->models = calloc(f->model_count + 1, sizeof(*t->models));
+        t->links = calloc(f->link_count + 1, sizeof(*t->links));
+    }
+    if (!t || !t->devices || !t->modules || !t->models || !t->links) {
+        err_set(e, ERR_MEMORY, "table: no memory");
+        table_unref(t);
+        return NULL;
+    }
+    (void)snprintf(t->fleet, sizeof(t->fleet), "%s", f->id);
+    (void)snprintf(t->coordinator_url, sizeof(t->coordinator_url), "%s", f->url);
+    bool ok = true;
+    for (uint32_t i = 0; i < f->device_count; i++, t->device_count++)
+        fill_device(&f->devices[i], &t->devices[i]);
+    for (uint32_t i = 0; ok && i < f->module_count; i++, t->module_count++)
+        ok = fill_module(f, &f->modules[i], &t->modules[i], e);
+    for (uint32_t i = 0; ok && i < f->model_count; i++, t->model_count++)
+        ok = fill_model(&f->models[i], &t->models[i], e);
+    fill_links(f, t);
+    if (!ok) {
+        table_unref(t);
+        return NULL;
+    }
+    return t;
+}

@@ -1,0 +1,121 @@
+/* fleet.h - what the coordinator knows: devices, modules, models, who holds what, and figures.
+ *
+ * Plain data under one lock that coord.c holds; every function here is called with it held and
+ * none blocks.  What must survive a restart is written through to the state before a function
+ * returns (devices, modules, models, desired placement, measured figures, links); what is learnt
+ * anew from heartbeats is not (alive, module states).
+ *
+ * Desired and actual: `desired` of a module is the planner's choice; what a device has really
+ * loaded comes with its heartbeats.  fleet_table() makes the routing table of both: a replica
+ * serves when it is ready, and one that is no longer desired stays until the desired ones serve
+ * (make before break). */
+#pragma once
+#include "store/state.h"
+#include "tensor/tensor.h"
+#include "wire/cluster.h"
+#include "wire/table.h"
+
+struct device {
+    struct join_request join;      /* as it said at the last join; join.id is its id */
+    bool alive;
+    int64_t heard_ns;              /* last heartbeat, monotonic; 0: not since our start */
+    struct heartbeat last;         /* latest, owned */
+    bool draining;
+};
+
+/* Figures of one module on one device; 0 = unknown. */
+struct profile {
+    struct digest module;
+    char device[WIRE_ID_MAX];
+    uint64_t anonymous, file, pss, peak;
+    double load_ms, run_ms;
+    int64_t wall_ms;               /* when measured */
+};
+
+struct module {
+    struct digest digest;
+    char name[WIRE_NAME_MAX];      /* file name without .onnx, of the first model that brought it */
+    uint64_t file_bytes, weight_bytes;
+    double gflop;                  /* at batch 1; 0 = unknown */
+    uint64_t output_bytes;         /* at batch 1, an estimate for the cost model */
+    char (*desired)[WIRE_ID_MAX];  /* device ids, owned */
+    uint32_t desired_count;
+    char reason[512];              /* why there, for people */
+};
+
+struct model_entry {
+    char name[WIRE_NAME_MAX];
+    json_t *model;                 /* task/model.h as JSON, owned */
+    struct digest *modules;        /* owned */
+    uint32_t module_count;
+};
+
+struct link_entry {
+    char a[WIRE_ID_MAX], b[WIRE_ID_MAX]; /* a < b */
+    double latency_ms, mbit;
+    int64_t wall_ms;
+};
+
+struct fleet {
+    struct state *state;           /* borrowed */
+    char id[WIRE_ID_MAX];
+    char url[WIRE_URL_MAX];        /* coordinator's, for the table */
+    uint64_t version;              /* of the last table */
+    struct device *devices;
+    uint32_t device_count;
+    struct module *modules;
+    uint32_t module_count;
+    struct model_entry *models;
+    uint32_t model_count;
+    struct profile *profiles;
+    uint32_t profile_count;
+    struct link_entry *links;
+    uint32_t link_count;
+};
+
+/* Reads everything from the state. */
+bool fleet_open(struct fleet *f, struct state *state, struct err *e);
+void fleet_close(struct fleet *f);
+
+struct device *fleet_device(struct fleet *f, const char *id);
+struct module *fleet_module(struct fleet *f, const char *digest);
+struct model_entry *fleet_model(struct fleet *f, const char *name);
+/* NULL: never measured there. */
+const struct profile *fleet_profile(const struct fleet *f, const char *digest, const char *device);
+const struct link_entry *fleet_link(const struct fleet *f, const char *a, const char *b);
+
+/* The device as the last heartbeat has it, or NULL. */
+const struct module_report *device_report(const struct device *d, const char *digest);
+
+/* A join: an unknown or empty id becomes a new device.  Names are made unique ("nuc", "nuc#2"). */
+bool fleet_join(struct fleet *f, const struct join_request *r, struct device **ret, struct err *e);
+/* Takes over the heartbeat's content (clears it); remembers figures and links. */
+bool fleet_heartbeat(struct fleet *f, struct device *d, struct heartbeat *h, struct err *e);
+bool fleet_forget(struct fleet *f, const char *id, struct err *e);
+
+bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,
+                       const struct module_report *r, struct err *e);
+
+/* Adds a model with its modules (those that are new), in one transaction.  model: owned after.
+ * ERR_EXISTS for a known name. */
+bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const struct module *modules,
+                     uint32_t count, struct err *e);
+/* Removes it, and the modules that no other model uses. */
+bool fleet_remove_model(struct fleet *f, const char *name, struct err *e);
+
+/* How many models use the module. */
+uint32_t fleet_users(const struct fleet *f, const char *digest);
+
+/* Sets where a module shall be. */
+bool fleet_place(struct fleet *f, struct module *m, const char *const *devices, uint32_t count,
+                 const char *reason, struct err *e);
+
+/* Bytes that the module takes on a device: as measured there, else anywhere, else its file's size;
+ * *measured says which. */
+uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char *device, bool *measured);
+/* ms of one run: as measured there, else by FLOPs or by the ratio of speeds. */
+double fleet_run_ms(struct fleet *f, const struct module *m, const struct device *d, bool *measured);
+
+/* The routing table as it should be now; NULL: no memory.  Its version is 0: the caller compares
+ * and numbers it. */
+struct table *fleet_table(struct fleet *f, struct err *e);
