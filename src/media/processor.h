@@ -1,7 +1,8 @@
 /* processor.h - what turns raw media into a module's input tensors.
  *
  * One struct for all kinds.  It is made from a model's sidecar and computes what the Hugging Face
- * image processor, feature extractor or tokenizer of that sidecar computes:
+ * image processor (the one on Pillow and numpy; a "Fast" one may differ by a step of 8 bits),
+ * feature extractor or tokenizer of that sidecar computes:
  *
  *   kind    made from                             outputs (each with a batch of 1 in front)
  *   image   preprocessor_config.json              pixel_values [1,3,height,width] float32
@@ -9,12 +10,20 @@
  *   audio   preprocessor_config.json              raw samples (Wav2Vec2): input_values [1,samples]
  *                                                 log-mel (Whisper): input_features [1,mels,frames]
  *                                                 log-mel (AST): input_values [1,frames,mels]
- *                                                 and attention_mask int64 where "return_attention_mask"
+ *                                                 and attention_mask int64 where the extractor has
+ *                                                 "return_attention_mask" (not AST)
  *   text    a tokenizer                           input_ids, attention_mask, token_type_ids,
  *                                                 int64 [1,tokens]
  *
- * A setting that would change the numbers and is not known here is ERR_UNSUPPORTED when the
- * processor is made, with its name; nothing is ignored in silence.
+ * Where one file holds both kinds, each may stand in an object of its own: "image_processor" and
+ * "feature_extractor" (the form of processor_config.json); else the keys stand side by side.
+ * Keys: those of the processor classes.  Raw samples also take "padding" ("max_length", "longest",
+ * "do_not_pad", true, false), "max_length" in samples and "truncation" (by default on when padding
+ * is "max_length", so that the length is fixed), which transformers takes at the call.
+ *
+ * A type name that is not known, or a switch that would change the numbers and is not known, is
+ * ERR_UNSUPPORTED when the processor is made, with its name; other keys have no effect in
+ * transformers and none here.
  *
  * Ownership: processor_destroy() frees.  Threads: immutable after creation, so any number of
  * threads may run one at the same time. */
@@ -38,9 +47,10 @@ struct tokenizer; /* media/tokenizer.h */
 /* "image", "audio", "text". */
 const char *processor_kind_name(enum processor_kind kind);
 
-/* What a preprocessor_config.json is for, from its type names and keys: PROCESSOR_IMAGE or
- * PROCESSOR_AUDIO; ERR_UNSUPPORTED when it can't be told. */
-bool processor_kind_of(const char *config, size_t size, enum processor_kind *ret, struct err *e);
+/* What a preprocessor_config.json holds settings for: images, sound or both, by its type names and
+ * keys.  ERR_INVALID when it is not JSON; neither is no error. */
+bool processor_kinds(const char *config, size_t size, bool *ret_image, bool *ret_audio,
+                     struct err *e);
 
 /* config: the text of preprocessor_config.json, borrowed. */
 bool processor_create_image(const char *config, size_t size, struct processor **ret, struct err *e);
