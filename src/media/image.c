@@ -54,10 +54,12 @@ static bool jpeg_head(tjhandle h, const uint8_t *data, size_t size, int *ret_w, 
     int sub;
     if (!h)
         return err_set(e, ERR_MEMORY, "JPEG: no memory for a decoder");
+    *ret_w = *ret_h = 0; /* a file of tables only is read without error and sets nothing */
+    *ret_space = -1;
     if (tjDecompressHeader3(h, data, size, ret_w, ret_h, &sub, ret_space) != 0)
         return jpeg_failed(h, e);
     if (*ret_w <= 0 || *ret_h <= 0)
-        return err_set(e, ERR_INVALID, "JPEG: size %d x %d", *ret_w, *ret_h);
+        return err_set(e, ERR_INVALID, "JPEG: no picture in it, or one of %d x %d", *ret_w, *ret_h);
     return true;
 }
 
@@ -136,7 +138,8 @@ static bool png_failed(int code, struct err *e)
     if (code == SPNG_EMEM)
         return err_set(e, ERR_MEMORY, "PNG: no memory");
     if (code == SPNG_EUSER_WIDTH || code == SPNG_EUSER_HEIGHT)
-        return err_set(e, ERR_TOO_LARGE, "PNG: a side is over the limit of %u pixels", IMAGE_SIDE_MAX);
+        return err_set(e, ERR_TOO_LARGE, "PNG: a side is over the limit of %u pixels",
+                       IMAGE_SIDE_MAX);
     return err_set(e, ERR_INVALID, "PNG: %s", spng_strerror(code));
 }
 

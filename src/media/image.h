@@ -48,8 +48,8 @@ bool image_probe(const void *data, size_t size, uint32_t *ret_width, uint32_t *r
 bool image_decode(const void *data, size_t size, struct image *ret, struct err *e);
 
 /* A new picture of width x height; *ret must not be src. */
-bool image_resize(const struct image *src, uint32_t width, uint32_t height, enum image_filter filter,
-                  struct image *ret, struct err *e);
+bool image_resize(const struct image *src, uint32_t width, uint32_t height,
+                  enum image_filter filter, struct image *ret, struct err *e);
 
 /* A new picture of width x height from the middle of src, black where src is smaller. */
 bool image_center_crop(const struct image *src, uint32_t width, uint32_t height, struct image *ret,

@@ -76,7 +76,7 @@ static const struct kernel {
 struct taps {
     struct {
         uint32_t first, count;
-    } *at;            /* out; owned */
+    } * at;           /* out; owned */
     int32_t *weights; /* out x stride; owned */
     size_t stride;
 };
@@ -185,11 +185,13 @@ static void filter_columns(const struct image *src, struct image *dst, const str
 static bool image_new(uint32_t width, uint32_t height, struct image *ret, struct err *e)
 {
     if (width == 0 || height == 0)
-        return err_set(e, ERR_INVALID, "resize: %u x %u pixels, must be at least 1 x 1", width, height);
+        return err_set(e, ERR_INVALID, "resize: %u x %u pixels, must be at least 1 x 1", width,
+                       height);
     if (width > IMAGE_SIDE_MAX || height > IMAGE_SIDE_MAX ||
         (size_t)width * height > IMAGE_PIXELS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "resize: %u x %u pixels, limits are %u a side and %zu in all",
-                       width, height, IMAGE_SIDE_MAX, IMAGE_PIXELS_MAX);
+        return err_set(e, ERR_TOO_LARGE,
+                       "resize: %u x %u pixels, limits are %u a side and %zu in all", width, height,
+                       IMAGE_SIDE_MAX, IMAGE_PIXELS_MAX);
     uint8_t *pixels = calloc((size_t)width * height, 3);
     if (!pixels)
         return err_set(e, ERR_MEMORY, "resize: no memory for %u x %u pixels", width, height);
@@ -276,8 +278,8 @@ static bool nearest(const struct image *src, uint32_t width, uint32_t height, st
     return true;
 }
 
-bool image_resize(const struct image *src, uint32_t width, uint32_t height, enum image_filter filter,
-                  struct image *ret, struct err *e)
+bool image_resize(const struct image *src, uint32_t width, uint32_t height,
+                  enum image_filter filter, struct image *ret, struct err *e)
 {
     struct image middle, dst;
     if ((unsigned)filter >= IMAGE_FILTER_COUNT)

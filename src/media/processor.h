@@ -36,7 +36,7 @@
 
 #define PROCESSOR_CONFIG_MAX ((size_t)1 << 20) /* bytes of a preprocessor_config.json */
 #define PROCESSOR_OUTPUTS_MAX 4
-#define PROCESSOR_SIDE_MAX 4096     /* pixels a side of what an image processor makes */
+#define PROCESSOR_SIDE_MAX 4096 /* pixels a side of what an image processor makes */
 #define PROCESSOR_SAMPLES_MAX ((size_t)1800 * 192000) /* of padding or truncation */
 
 enum processor_kind { PROCESSOR_IMAGE, PROCESSOR_AUDIO, PROCESSOR_TEXT };

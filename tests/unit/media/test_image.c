@@ -1,8 +1,7 @@
 /* test_image.c - decoding, resizing and cropping give Pillow's bits (tests/golden/media), broken
  * and hostile content gives errors. */
 #include "base/digest.h"
-#include "base/file.h"
-#include "base/json.h"
+#include "libmedia.h"
 #include "media/image.h"
 
 #include <setjmp.h>
@@ -12,54 +11,12 @@
 
 #include <cmocka.h>
 
-static const char *golden_dir(void)
-{
-    const char *dir = getenv("S2M3_GOLDEN");
-    return dir ? dir : "tests/golden";
-}
-
-static char *load(const char *name, size_t *size)
-{
-    struct err e;
-    char *data = NULL;
-    char *path = text_format("%s/media/%s", golden_dir(), name);
-    assert_non_null(path);
-    if (!file_read(path, IMAGE_FILE_MAX, &data, size, &e))
-        fail_msg("%s", e.text);
-    free(path);
-    return data;
-}
-
-static char *load_input(const json_t *row, size_t *size)
-{
-    char *name = text_format("in/%s", json_string_value(json_object_get(row, "file")));
-    assert_non_null(name);
-    char *data = load(name, size);
-    free(name);
-    return data;
-}
-
-static json_t *golden(void)
-{
-    size_t size;
-    char *text = load("image.json", &size);
-    json_t *root = json_parse("image.json", text, size, NULL);
-    free(text);
-    assert_non_null(root);
-    return root;
-}
-
-static uint32_t number(const json_t *row, const char *key)
-{
-    return (uint32_t)json_integer_value(json_object_get(row, key));
-}
-
 static void expect(const struct image *i, const json_t *row)
 {
-    assert_int_equal(i->width, number(row, "width"));
-    assert_int_equal(i->height, number(row, "height"));
+    assert_int_equal(i->width, media_number(row, "width"));
+    assert_int_equal(i->height, media_number(row, "height"));
     struct digest d = digest_of(i->pixels, (size_t)i->width * i->height * 3);
-    if (strcmp(d.hex, json_string_value(json_object_get(row, "sha256"))) != 0) {
+    if (strcmp(d.hex, media_text(row, "sha256")) != 0) {
         char *text = json_text(row);
         print_error("differs, first pixel %d %d %d: %s\n", i->pixels[0], i->pixels[1], i->pixels[2],
                     text);
@@ -73,9 +30,9 @@ static struct image decode_row(const json_t *row)
     struct err e;
     struct image i = {0};
     size_t size;
-    char *data = load_input(row, &size);
+    char *data = media_load_input(row, &size);
     if (!image_decode(data, size, &i, &e))
-        fail_msg("%s: %s", json_string_value(json_object_get(row, "file")), e.text);
+        fail_msg("%s: %s", media_text(row, "file"), e.text);
     free(data);
     return i;
 }
@@ -83,10 +40,11 @@ static struct image decode_row(const json_t *row)
 static void decodes_like_pillow(void **state)
 {
     (void)state;
-    json_t *root = golden(), *rows = json_object_get(root, "decode"), *row;
+    json_t *root = media_golden("image.json"), *rows = json_object_get(root, "decode"), *row;
     size_t k;
     assert_true(json_array_size(rows) > 20);
-    json_array_foreach(rows, k, row) {
+    json_array_foreach(rows, k, row)
+    {
         struct image i = decode_row(row);
         expect(&i, row);
         image_clear(&i);
@@ -111,17 +69,18 @@ static void tile(struct image *i, uint32_t across, uint32_t down)
 static void resizes_like_pillow(void **state)
 {
     (void)state;
-    json_t *root = golden(), *rows = json_object_get(root, "resize"), *row;
+    json_t *root = media_golden("image.json"), *rows = json_object_get(root, "resize"), *row;
     size_t k;
     assert_true(json_array_size(rows) > 80);
-    json_array_foreach(rows, k, row) {
+    json_array_foreach(rows, k, row)
+    {
         struct image i = decode_row(row), out;
         json_t *tiles = json_object_get(row, "tile");
         if (tiles)
             tile(&i, (uint32_t)json_integer_value(json_array_get(tiles, 0)),
                  (uint32_t)json_integer_value(json_array_get(tiles, 1)));
-        assert_true(image_resize(&i, number(row, "width"), number(row, "height"),
-                                 (enum image_filter)number(row, "filter"), &out, NULL));
+        assert_true(image_resize(&i, media_number(row, "width"), media_number(row, "height"),
+                                 (enum image_filter)media_number(row, "filter"), &out, NULL));
         expect(&out, row);
         image_clear(&i);
         image_clear(&out);
@@ -168,16 +127,19 @@ static void truncated_is_an_error(void **state)
 {
     (void)state;
     struct err e;
-    json_t *root = golden(), *rows = json_object_get(root, "decode"), *row;
+    json_t *root = media_golden("image.json"), *rows = json_object_get(root, "decode"), *row;
     size_t k;
-    json_array_foreach(rows, k, row) {
+    json_array_foreach(rows, k, row)
+    {
         struct image i;
         size_t size;
-        char *data = load_input(row, &size);
+        char *data = media_load_input(row, &size);
         const size_t lengths[] = {size * 3 / 4, size / 2, size / 5, 20};
         for (size_t n = 0; n < sizeof(lengths) / sizeof(*lengths); n++) {
             assert_false(image_decode(data, lengths[n], &i, &e));
-            assert_int_equal(e.code, ERR_INVALID);
+            if (e.code != ERR_INVALID)
+                fail_msg("%s, %zu bytes of %zu: %s", media_text(row, "file"), lengths[n], size,
+                         e.text);
         }
         free(data);
     }
@@ -211,14 +173,15 @@ static void bomb_is_refused_before_memory(void **state)
     struct image i;
     uint32_t w, h;
     /* IHDR 40000 x 40000, 8-bit RGB, with its checksum */
-    static const uint8_t png[] = {0x89, 'P', 'N', 'G', 13, 10, 26, 10, 0, 0, 0, 13, 'I', 'H', 'D', 'R',
-                                  0, 0, 0x9C, 0x40, 0, 0, 0x9C, 0x40, 8, 2, 0, 0, 0, 0xDE, 0x6E, 0x99, 0x52};
+    static const uint8_t png[] = {0x89, 'P',  'N', 'G', 13,  10, 26, 10,   0,    0,    0,
+                                  13,   'I',  'H', 'D', 'R', 0,  0,  0x9C, 0x40, 0,    0,
+                                  0x9C, 0x40, 8,   2,   0,   0,  0,  0xDE, 0x6E, 0x99, 0x52};
     assert_false(image_decode(png, sizeof(png), &i, &e));
     if (e.code != ERR_TOO_LARGE)
         fail_msg("%s", e.text);
     assert_false(image_probe(png, sizeof(png), &w, &h, &e));
     size_t size;
-    char *jpeg = load("in/rgb.jpg", &size);
+    char *jpeg = media_load("in/rgb.jpg", &size);
     for (size_t k = 0; k + 9 < size; k++) /* SOF0: length 17, 8 bits, height, width */
         if (memcmp(jpeg + k, "\xFF\xC0\x00\x11\x08", 5) == 0)
             memset(jpeg + k + 5, 0xEE, 4);
@@ -230,15 +193,16 @@ static void bomb_is_refused_before_memory(void **state)
 static void probe_reads_the_head(void **state)
 {
     (void)state;
-    json_t *root = golden(), *rows = json_object_get(root, "decode"), *row;
+    json_t *root = media_golden("image.json"), *rows = json_object_get(root, "decode"), *row;
     size_t k;
-    json_array_foreach(rows, k, row) {
+    json_array_foreach(rows, k, row)
+    {
         uint32_t w = 0, h = 0;
         size_t size;
-        char *data = load_input(row, &size);
+        char *data = media_load_input(row, &size);
         assert_true(image_probe(data, size, &w, &h, NULL));
-        assert_int_equal(w, number(row, "width"));
-        assert_int_equal(h, number(row, "height"));
+        assert_int_equal(w, media_number(row, "width"));
+        assert_int_equal(h, media_number(row, "height"));
         free(data);
     }
     json_decref(root);
