@@ -16,17 +16,17 @@
 #define ONNX_FILE_MAX ((uint64_t)1 << 31)     /* bytes of the .onnx file (protobuf's own limit) */
 #define ONNX_EXTERNAL_MAX ((uint64_t)1 << 40) /* bytes of one external data file */
 #define ONNX_EXTERNAL_FILES_MAX 4096
-#define ONNX_NODES_MAX 250000                 /* in all graphs and functions together */
-#define ONNX_VALUES_MAX 2000000               /* named values, all graphs together */
-#define ONNX_EDGES_MAX 2000000                /* inputs and outputs of all nodes together */
+#define ONNX_NODES_MAX 250000   /* in all graphs and functions together */
+#define ONNX_VALUES_MAX 2000000 /* named values, all graphs together */
+#define ONNX_EDGES_MAX 2000000  /* inputs and outputs of all nodes together */
 #define ONNX_ATTRS_MAX 1000000
 #define ONNX_GRAPHS_MAX 10000
 #define ONNX_FUNCTIONS_MAX 1000
-#define ONNX_DEPTH_MAX 16                     /* sub-graphs in sub-graphs; functions in functions */
-#define ONNX_RANK_MAX 16                      /* of a constant */
-#define ONNX_NAME_MAX 2048                    /* bytes of a name */
-#define ONNX_PORTS_MAX 1024                   /* inputs, or outputs, of a model */
-#define ONNX_OWNED_MAX ((size_t)512 << 20)    /* bytes of constants that have to be unpacked */
+#define ONNX_DEPTH_MAX 16                  /* sub-graphs in sub-graphs; functions in functions */
+#define ONNX_RANK_MAX 16                   /* of a constant */
+#define ONNX_NAME_MAX 2048                 /* bytes of a name */
+#define ONNX_PORTS_MAX 1024                /* inputs, or outputs, of a model */
+#define ONNX_OWNED_MAX ((size_t)512 << 20) /* bytes of constants that have to be unpacked */
 #define ONNX_OPSET_MAX 1000
 
 struct onnx; /* one opened model */

@@ -27,8 +27,8 @@ struct pb {
 struct pb_field {
     uint32_t number;
     enum pb_wire wire;
-    uint64_t value;     /* PB_VARINT and the fixed ones */
-    struct span bytes;  /* PB_BYTES */
+    uint64_t value;       /* PB_VARINT and the fixed ones */
+    struct span bytes;    /* PB_BYTES */
     const uint8_t *start; /* of the field's tag */
     const uint8_t *end;   /* one after the field */
 };

@@ -1,0 +1,113 @@
+/* file.c - mapping a model and its external data.
+ *
+ * External data comes from strangers: its name must be a plain one, the file stands in the model's
+ * folder, is opened without following links, is regular and has one link, so that a model can't
+ * make us read (and store, and send) any other file of this machine. */
+#include "onnx/reader.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_NAME_MAX 255
+
+static bool map_fd(struct onnx *m, int fd, const char *name, uint64_t max, bool one_link,
+                   uint32_t *ret, struct err *e)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return err_errno(e, ERR_IO, errno, "%s", name);
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, ERR_INVALID, "%s: is not a regular file", name);
+    if (one_link && st.st_nlink != 1)
+        return err_set(e, ERR_DENIED, "external data '%s': has %llu links, should have one", name,
+                       (unsigned long long)st.st_nlink);
+    if ((uint64_t)st.st_size > max)
+        return err_set(e, ERR_TOO_LARGE, "%s: %lld bytes, more than the limit of %llu", name,
+                       (long long)st.st_size, (unsigned long long)max);
+    if (!POOL_ADD(m->files, 1, ONNX_EXTERNAL_FILES_MAX + 1, "data files", e))
+        return false;
+    struct gfile *f = &m->files.items[m->files.count - 1];
+    f->name = strdup(name);
+    if (!f->name)
+        return err_set(e, ERR_MEMORY, "%s: no memory", name);
+    f->size = (size_t)st.st_size;
+    if (f->size) {
+        void *data = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (data == MAP_FAILED) {
+            f->size = 0;
+            return err_errno(e, ERR_IO, errno, "mapping %s", name);
+        }
+        f->data = data;
+    }
+    *ret = m->files.count - 1;
+    return true;
+}
+
+bool file_map_model(struct onnx *m, struct err *e)
+{
+    int fd = open(m->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0)
+        return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "%s", m->path);
+    uint32_t at;
+    bool ok = map_fd(m, fd, m->path, ONNX_FILE_MAX, false, &at, e);
+    close(fd);
+    if (ok && m->files.items[at].size == 0)
+        return err_set(e, ERR_INVALID, "%s: is empty", m->path);
+    return ok;
+}
+
+static bool plain_name(struct span name)
+{
+    return name.size > 0 && name.size <= FILE_NAME_MAX && !memchr(name.data, '/', name.size) &&
+           !memchr(name.data, 0, name.size) && !span_is(name, ".") && !span_is(name, "..");
+}
+
+static int open_beside(const char *model, const char *name)
+{
+    const char *slash = strrchr(model, '/');
+    char *folder = slash ? strndup(model, (size_t)(slash - model) + 1) : strdup(".");
+    int dir = folder ? open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
+    int number = folder ? errno : ENOMEM;
+    free(folder);
+    if (dir < 0) {
+        errno = number;
+        return -1;
+    }
+    int fd = openat(dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    number = errno;
+    close(dir);
+    errno = number;
+    return fd;
+}
+
+bool file_map_external(struct onnx *m, struct span name, uint32_t *ret, struct err *e)
+{
+    char shown[SPAN_TEXT_SIZE], text[FILE_NAME_MAX + 1];
+    if (!plain_name(name))
+        return err_set(e, ERR_DENIED,
+                       "external data '%s': should be a plain file name in the model's folder",
+                       span_text(name, shown));
+    memcpy(text, name.data, name.size);
+    text[name.size] = 0;
+    for (uint32_t i = 1; i < m->files.count; i++)
+        if (strcmp(m->files.items[i].name, text) == 0) {
+            *ret = i;
+            return true;
+        }
+    int fd = open_beside(m->path, text);
+    if (fd < 0 && errno == ELOOP)
+        return err_set(e, ERR_DENIED, "external data '%s': is a link", span_text(name, shown));
+    if (fd < 0)
+        return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "external data '%s'",
+                         span_text(name, shown));
+    bool ok = map_fd(m, fd, text, ONNX_EXTERNAL_MAX, true, ret, e);
+    close(fd);
+    return ok;
+}

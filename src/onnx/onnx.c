@@ -1,0 +1,153 @@
+/* onnx.c - opening, closing and small questions. */
+#include "onnx/onnx.h"
+
+#include "onnx/reader.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+bool onnx_open(const char *path, struct onnx **ret, struct err *e)
+{
+    struct onnx *m = calloc(1, sizeof(*m));
+    struct reader r = {.m = m, .top = ONNX_NONE, .e = e};
+    if (m)
+        m->path = strdup(path);
+    if (!m || !m->path) {
+        onnx_close(m);
+        return err_set(e, ERR_MEMORY, "%s: no memory", path);
+    }
+    bool ok =
+        file_map_model(m, e) && ((read_model(&r) && read_ports(m, e)) || err_prefix(e, "%s", path));
+    free(r.captures.items);
+    if (!ok) {
+        onnx_close(m);
+        return false;
+    }
+    *ret = m;
+    return true;
+}
+
+void onnx_close(struct onnx *m)
+{
+    if (!m)
+        return;
+    for (uint32_t i = 0; i < m->files.count; i++) {
+        if (m->files.items[i].size)
+            munmap((void *)(uintptr_t)m->files.items[i].data, m->files.items[i].size);
+        free(m->files.items[i].name);
+    }
+    for (uint32_t i = 0; i < m->tensors.count; i++)
+        free(m->tensors.items[i].owned);
+    if (m->dim_names)
+        for (size_t i = 0; i < (m->input_count + m->output_count) * TENSOR_RANK_MAX; i++)
+            free(m->dim_names[i]);
+    free(m->dim_names);
+    free((void *)m->dim_params);
+    free(m->inputs);
+    free(m->outputs);
+    free(m->table);
+    free(m->files.items);
+    free(m->graphs.items);
+    free(m->nodes.items);
+    free(m->values.items);
+    free(m->tensors.items);
+    free(m->attrs.items);
+    free(m->refs.items);
+    free(m->ints.items);
+    free(m->floats.items);
+    free(m->spans.items);
+    free(m->opsets.items);
+    free(m->path);
+    free(m);
+}
+
+const struct port *onnx_inputs(const struct onnx *m, size_t *count)
+{
+    *count = m->input_count;
+    return m->inputs;
+}
+
+const struct port *onnx_outputs(const struct onnx *m, size_t *count)
+{
+    *count = m->output_count;
+    return m->outputs;
+}
+
+const char *onnx_dim_param(const struct onnx *m, bool output, size_t port, int dim)
+{
+    size_t ports = output ? m->output_count : m->input_count;
+    if (port >= ports || dim < 0 || dim >= TENSOR_RANK_MAX)
+        return "";
+    const char *name =
+        m->dim_names[(port + (output ? m->input_count : 0)) * TENSOR_RANK_MAX + (size_t)dim];
+    return name ? name : "";
+}
+
+const char *const *onnx_dim_params(const struct onnx *m, size_t *count)
+{
+    *count = m->dim_param_count;
+    return m->dim_params;
+}
+
+/* Order of tensors by digest, to count each content once. */
+static int by_digest(const void *a, const void *b)
+{
+    const struct gtensor *x = *(const struct gtensor *const *)a,
+                         *y = *(const struct gtensor *const *)b;
+    return strcmp(x->digest.hex, y->digest.hex);
+}
+
+bool onnx_weight_bytes(struct onnx *m, uint64_t *ret, struct err *e)
+{
+    if (m->has_weight_bytes) {
+        *ret = m->weight_bytes;
+        return true;
+    }
+    const struct gtensor **order = calloc(m->tensors.count + 1, sizeof(*order));
+    if (!order)
+        return err_set(e, ERR_MEMORY, "weights: no memory");
+    uint32_t count = 0;
+    bool ok = true;
+    for (uint32_t i = 0; ok && i < m->values.count; i++) {
+        if (m->values.items[i].kind != VALUE_CONST)
+            continue;
+        ok = onnx_tensor_digest(m, m->values.items[i].index, e);
+        order[count++] = &m->tensors.items[m->values.items[i].index];
+    }
+    if (ok && count)
+        qsort(order, count, sizeof(*order), by_digest);
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; ok && i < count; i++)
+        if (i == 0 || strcmp(order[i]->digest.hex, order[i - 1]->digest.hex) != 0)
+            bytes += order[i]->bytes;
+    free(order);
+    if (!ok)
+        return false;
+    m->weight_bytes = *ret = bytes;
+    m->has_weight_bytes = true;
+    return true;
+}
+
+bool onnx_batchable(const struct onnx *m)
+{
+    const char *name = NULL;
+    for (size_t i = 0; i < m->input_count + m->output_count; i++) {
+        bool output = i >= m->input_count;
+        size_t at = output ? i - m->input_count : i;
+        const struct shape *s = output ? &m->outputs[at].shape : &m->inputs[at].shape;
+        const char *param = onnx_dim_param(m, output, at, 0);
+        if (s->rank == 0 || s->dims[0] >= 0)
+            return false;
+        if (*param && name && strcmp(param, name) != 0)
+            return false;
+        if (*param)
+            name = param;
+    }
+    return m->input_count > 0;
+}
+
+size_t onnx_node_count(const struct onnx *m)
+{
+    return m->graphs.items[ONNX_MAIN].node_count;
+}
