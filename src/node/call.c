@@ -1,0 +1,481 @@
+/* call.c - a call from a gateway: gather inputs, run or take from the cache, deliver, answer.
+ *
+ * Order: media are keyed before they are decoded, so that a cached result costs neither decoding
+ * nor a run; inputs that others deliver are waited for first, since their bytes are in the key. */
+#include "node/internal.h"
+
+#include "base/clock.h"
+#include "task/generate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A call under way; big, so it lives on the heap. */
+struct work {
+    struct node *node;
+    struct net_request *request;
+    struct cancel *cancel;
+    int64_t deadline_ns;
+    struct call call;
+    struct held_module *module;
+    struct named_tensor inputs[WIRE_INPUTS_MAX]; /* what the module gets, owned */
+    int input_count;
+    struct result result;
+    struct call_answer answer;
+};
+
+/* ---- inputs --------------------------------------------------------------------------------- */
+
+static bool add_input(struct work *w, const char *name, const struct tensor *t, struct err *e)
+{
+    if (w->input_count >= WIRE_INPUTS_MAX)
+        return err_set(e, ERR_TOO_LARGE, "call '%s': more than %d inputs", w->call.key.call, WIRE_INPUTS_MAX);
+    struct named_tensor *in = &w->inputs[w->input_count++];
+    (void)snprintf(in->name, sizeof(in->name), "%s", name);
+    in->tensor = tensor_ref(t);
+    return true;
+}
+
+/* Waits for what other devices deliver; then those inputs are tensors like the others. */
+static bool wait_meeting(struct work *w, struct err *e)
+{
+    const char *ports[WIRE_INPUTS_MAX];
+    struct tensor came[WIRE_INPUTS_MAX];
+    int count = 0;
+    for (int i = 0; i < w->call.input_count; i++)
+        if (w->call.inputs[i].source == CALL_MEETING)
+            ports[count++] = w->call.inputs[i].port;
+    if (count == 0)
+        return true;
+    int64_t start = clock_now_ns();
+    if (!meeting_wait(w->node->meetings, &w->call.key, w->call.reserve, ports, count, w->deadline_ns,
+                      w->cancel, came, e))
+        return false;
+    w->answer.times.wait_ms = clock_ms_since(start);
+    bool ok = true;
+    for (int i = 0; i < count; i++) {
+        ok = ok && add_input(w, ports[i], &came[i], e);
+        tensor_clear(&came[i]);
+    }
+    return ok;
+}
+
+static bool prepare_media(struct work *w, struct err *e)
+{
+    int64_t start = clock_now_ns();
+    for (int i = 0; i < w->call.input_count; i++) {
+        const struct call_input *in = &w->call.inputs[i];
+        if (in->source == CALL_TENSOR && !add_input(w, in->port, &in->tensor, e))
+            return false;
+        if (in->source != CALL_MEDIA)
+            continue;
+        int made = 0, room = WIRE_INPUTS_MAX - w->input_count;
+        if (!prepare_run(w->node->prepare, in->kind, in->config.hex, mem_data(in->media),
+                         mem_size(in->media), &w->inputs[w->input_count], room, &made, e))
+            return false;
+        w->input_count += made;
+    }
+    w->answer.times.prepare_ms = clock_ms_since(start);
+    return true;
+}
+
+/* Keeps only what the module has ports for: a processor may give more (a mask that it ignores). */
+static void match_ports(struct work *w)
+{
+    int count, kept = 0;
+    const struct port *ports = exec_inputs(w->module->module, &count);
+    for (int i = 0; i < w->input_count; i++) {
+        bool known = false;
+        for (int k = 0; k < count; k++)
+            known = known || strcmp(ports[k].name, w->inputs[i].name) == 0;
+        if (!known)
+            tensor_clear(&w->inputs[i].tensor);
+        else if (kept++ != i) {
+            w->inputs[kept - 1] = w->inputs[i];
+            w->inputs[i].tensor = (struct tensor){0};
+        }
+    }
+    w->input_count = kept;
+}
+
+/* ---- the key of a result -------------------------------------------------------------------- */
+
+static void key_text(struct digest_ctx *c, const char *text)
+{
+    digest_add(c, text, strlen(text) + 1);
+}
+
+static void key_tensor(struct digest_ctx *c, const char *name, const struct tensor *t)
+{
+    char shape[128];
+    key_text(c, name);
+    key_text(c, dtype_name(t->dtype));
+    key_text(c, shape_text(&t->shape, shape, sizeof(shape)));
+    digest_add(c, t->data, t->bytes);
+}
+
+/* Over everything that the result depends on, with lengths fixed by the terminators and shapes. */
+static bool result_key(struct work *w, struct digest *ret, struct err *e)
+{
+    struct digest_ctx *c = digest_start();
+    if (!c)
+        return err_set(e, ERR_MEMORY, "node: no memory");
+    key_text(c, w->call.module.hex);
+    for (int i = 0; i < w->call.input_count; i++) {
+        const struct call_input *in = &w->call.inputs[i];
+        if (in->source == CALL_MEDIA) {
+            uint64_t size = mem_size(in->media);
+            key_text(c, in->kind);
+            key_text(c, in->config.hex);
+            digest_add(c, &size, sizeof(size));
+            digest_add(c, mem_data(in->media), size);
+        } else if (in->source == CALL_TENSOR) {
+            key_tensor(c, in->port, &in->tensor);
+        }
+    }
+    for (int i = 0; i < w->input_count; i++) /* so far only what was delivered */
+        key_tensor(c, w->inputs[i].name, &w->inputs[i].tensor);
+    *ret = digest_finish(c);
+    return true;
+}
+
+/* ---- running -------------------------------------------------------------------------------- */
+
+static bool compute(struct work *w, struct err *e)
+{
+    if (!prepare_media(w, e))
+        return false;
+    match_ports(w);
+    return node_run(w->node, w->module, w->inputs, w->input_count, w->deadline_ns, w->cancel, &w->result,
+                    &w->answer.times, e);
+}
+
+static bool run_or_recall(struct work *w, struct err *e)
+{
+    struct digest key;
+    if (!result_key(w, &key, e))
+        return false;
+    switch (cache_get(w->node->cache, &key, w->deadline_ns, w->cancel, &w->result, e)) {
+    case CACHE_HIT:
+        w->answer.times.cached = true;
+        return true;
+    case CACHE_ERROR:
+        return false;
+    case CACHE_COMPUTE:
+        break;
+    }
+    if (!compute(w, e)) {
+        cache_fail(w->node->cache, &key);
+        return false;
+    }
+    cache_put(w->node->cache, &key, &w->result);
+    return true;
+}
+
+/* ---- generation ----------------------------------------------------------------------------- */
+
+static bool generate_step(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs,
+                          struct err *e)
+{
+    struct work *w = ctx;
+    struct result r = {0};
+    if (!node_run(w->node, w->module, inputs, count, w->deadline_ns, w->cancel, &r, &w->answer.times, e))
+        return false;
+    for (int i = 0; i < r.count; i++)
+        outputs[i] = r.outputs[i].tensor;
+    return true;
+}
+
+static bool generate_token(void *ctx, const char *text, struct err *e)
+{
+    struct work *w = ctx;
+    if (!w->call.stream)
+        return true;
+    json_t *o = json_pack("{s:s}", "text", text);
+    char *line = json_text(o);
+    json_decref(o);
+    if (!line)
+        return err_set(e, ERR_MEMORY, "node: no memory");
+    bool ok = net_stream_write(w->request, line, strlen(line), e) && net_stream_write(w->request, "\n", 1, e);
+    free(line);
+    return ok;
+}
+
+static bool generate(struct work *w, struct err *e)
+{
+    if (!prepare_media(w, e))
+        return false;
+    int in_count, out_count;
+    struct generate_job job = {
+        .settings = w->call.generation,
+        .inputs = w->inputs,
+        .input_count = w->input_count,
+        .module_inputs = exec_inputs(w->module->module, &in_count),
+        .module_outputs = exec_outputs(w->module->module, &out_count),
+        .cancel = w->cancel,
+        .prepare = w->node->prepare,
+        .step = generate_step,
+        .on_text = generate_token,
+        .ctx = w,
+    };
+    job.module_input_count = in_count;
+    job.module_output_count = out_count;
+    return generate_run(&job, &w->answer.text, &w->answer.tokens, e);
+}
+
+/* ---- outputs -------------------------------------------------------------------------------- */
+
+static const struct tensor *output(const struct work *w, const char *name, struct err *e)
+{
+    for (int i = 0; i < w->result.count; i++)
+        if (strcmp(w->result.outputs[i].name, name) == 0)
+            return &w->result.outputs[i].tensor;
+    err_set(e, ERR_NOT_FOUND, "module %.12s: has no output '%s'", w->call.module.hex, name);
+    return NULL;
+}
+
+static bool send_delivery(struct node *n, const char *url, const struct delivery *d, struct cancel *cancel,
+                          int64_t deadline_ns, struct err *e)
+{
+    json_t *header;
+    struct frame_part parts[WIRE_PARTS_MAX];
+    int count;
+    char *head;
+    size_t head_size;
+    if (!delivery_write(d, &header, parts, &count, e))
+        return false;
+    bool ok = frame_head(header, parts, count, &head, &head_size, e);
+    json_decref(header);
+    if (!ok)
+        return false;
+    struct net_part body[WIRE_PARTS_MAX + 1] = {{head, head_size}};
+    for (int i = 0; i < count; i++)
+        body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
+    char address[WIRE_URL_MAX + 32];
+    (void)snprintf(address, sizeof(address), "%s/s2m3/v1/deliver", url);
+    struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
+    struct net_call call = {.method = "POST", .url = address, .headers = &type, .header_count = 1,
+                            .parts = body, .part_count = (size_t)count + 1, .deadline_ns = deadline_ns,
+                            .max_response = 65536, .cancel = cancel};
+    struct net_answer answer;
+    ok = net_call(n->client, &call, &answer, e);
+    free(head);
+    if (!ok)
+        return false;
+    ok = net_answer_err(&answer, e);
+    net_answer_clear(&answer);
+    return ok;
+}
+
+static bool deliver_one(struct work *w, const struct call_target *to, const struct table *table,
+                        struct err *e)
+{
+    const struct tensor *t = output(w, to->output, e);
+    const struct table_device *device = table_find_device(table, to->device);
+    if (!t)
+        return false;
+    if (!device)
+        return err_set(e, ERR_NOT_FOUND, "device '%s': not in the routing table", to->device);
+    struct delivery d = {.key = w->call.key, .reserve = to->reserve, .tensor = *t,
+                         .deadline_ms = (uint64_t)clock_left_ms(w->deadline_ns, 600000)};
+    (void)snprintf(d.key.call, sizeof(d.key.call), "%s", to->call);
+    (void)snprintf(d.port, sizeof(d.port), "%s", to->port);
+    if (strcmp(to->device, w->node->id) == 0)
+        return meeting_deliver(w->node->meetings, &d.key, d.port, t, d.reserve, w->deadline_ns, e);
+    node_emulate_link(w->node, t->bytes);
+    if (send_delivery(w->node, device->peer_url, &d, w->cancel, w->deadline_ns, e))
+        return true;
+    return err_prefix(e, "delivery to %s", device->name);
+}
+
+static bool deliver(struct work *w, struct err *e)
+{
+    if (w->call.target_count == 0)
+        return true;
+    int64_t start = clock_now_ns();
+    struct table *table = table_slot_get(w->node->slot);
+    bool ok = true;
+    for (int i = 0; ok && i < w->call.target_count; i++)
+        ok = deliver_one(w, &w->call.targets[i], table, e);
+    table_unref(table);
+    w->answer.times.deliver_ms = clock_ms_since(start);
+    return ok;
+}
+
+static bool fill_returns(struct work *w, struct err *e)
+{
+    for (int i = 0; i < w->call.return_count; i++) {
+        const struct tensor *t = output(w, w->call.returns[i], e);
+        if (!t)
+            return false;
+        struct named_tensor *out = &w->answer.outputs[w->answer.output_count++];
+        (void)snprintf(out->name, sizeof(out->name), "%s", w->call.returns[i]);
+        out->tensor = tensor_ref(t);
+    }
+    return true;
+}
+
+static bool do_call(struct work *w, struct err *e)
+{
+    w->deadline_ns = clock_deadline_ms((int64_t)w->call.deadline_ms);
+    w->answer.times.emulated = node_emulated(w->node);
+    if (!wait_meeting(w, e))
+        return false;
+    w->module = node_take_module(w->node, w->call.module.hex, w->deadline_ns, w->cancel, e);
+    if (!w->module)
+        return false;
+    bool ok = w->call.generate ? generate(w, e) : run_or_recall(w, e);
+    node_give_module(w->node, w->module);
+    return ok && (w->call.generate || (deliver(w, e) && fill_returns(w, e)));
+}
+
+/* ---- HTTP ----------------------------------------------------------------------------------- */
+
+struct mem *node_body(struct net_request *r, struct err *e)
+{
+    struct net_body body;
+    net_request_take_body(r, &body);
+    struct mem *m = mem_wrap((void *)(uintptr_t)body.data, body.size, body.release, body.arg);
+    if (!m) {
+        body.release(body.arg);
+        err_set(e, ERR_MEMORY, "node: no memory");
+    }
+    return m;
+}
+
+/* What a reply borrows until it is sent. */
+struct reply_hold {
+    char *head;
+    struct mem *mems[WIRE_PARTS_MAX];
+    int count;
+};
+
+static void release_reply(void *arg)
+{
+    struct reply_hold *h = arg;
+    for (int i = 0; i < h->count; i++)
+        mem_unref(h->mems[i]);
+    free(h->head);
+    free(h);
+}
+
+void node_reply_frame(struct net_request *r, json_t *header, const struct frame_part *parts,
+                      struct mem *const *mems, int count)
+{
+    struct err e;
+    size_t head_size;
+    struct reply_hold *hold = calloc(1, sizeof(*hold));
+    bool ok = hold ? frame_head(header, parts, count, &hold->head, &head_size, &e)
+                   : err_set(&e, ERR_MEMORY, "node: no memory");
+    json_decref(header);
+    if (!ok) {
+        free(hold);
+        net_reply_err(r, &e);
+        return;
+    }
+    struct net_part body[WIRE_PARTS_MAX + 1] = {{hold->head, head_size}};
+    for (int i = 0; i < count; i++) {
+        body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
+        hold->mems[hold->count++] = mem_ref(mems[i]);
+    }
+    net_reply_parts(r, 200, FRAME_CONTENT_TYPE, body, (size_t)count + 1, release_reply, hold);
+}
+
+/* A stream ends with a line that says how it went. */
+static void end_stream(struct work *w, bool ok, const struct err *failed)
+{
+    struct err e;
+    json_t *header = NULL;
+    struct frame_part parts[WIRE_PARTS_MAX];
+    int count = 0;
+    if (ok)
+        ok = call_answer_write(&w->answer, &header, parts, &count, &e);
+    else
+        header = json_pack("{s:s,s:s}", "error", failed->text, "code", err_name(failed->code));
+    char *line = header ? json_text(header) : NULL;
+    if (line && net_stream_write(w->request, line, strlen(line), &e))
+        (void)net_stream_write(w->request, "\n", 1, &e);
+    free(line);
+    json_decref(header);
+    net_stream_end(w->request, true);
+}
+
+static void answer_call(struct work *w, bool ok, struct err *e)
+{
+    struct frame_part parts[WIRE_PARTS_MAX];
+    json_t *header;
+    int count;
+    if (w->call.stream) {
+        end_stream(w, ok, e);
+        return;
+    }
+    if (!ok || !call_answer_write(&w->answer, &header, parts, &count, e)) {
+        net_reply_err(w->request, e);
+        return;
+    }
+    size_t bytes = 0;
+    struct mem *mems[WIRE_PARTS_MAX];
+    for (int i = 0; i < count; i++) { /* parts are the outputs, in order */
+        bytes += parts[i].size;
+        mems[i] = w->answer.outputs[i].tensor.mem;
+    }
+    node_emulate_link(w->node, bytes);
+    node_reply_frame(w->request, header, parts, mems, count);
+}
+
+static void free_work(struct work *w)
+{
+    call_clear(&w->call);
+    call_answer_clear(&w->answer);
+    result_clear(&w->result);
+    for (int i = 0; i < w->input_count; i++)
+        tensor_clear(&w->inputs[i].tensor);
+    free(w);
+}
+
+void node_handle_call(struct net_request *r, void *node)
+{
+    struct err e = {0};
+    struct mem *body = node_body(r, &e);
+    struct work *w = body ? calloc(1, sizeof(*w)) : NULL;
+    if (!w || !call_read(body, &w->call, &e)) {
+        if (body && !w)
+            err_set(&e, ERR_MEMORY, "node: no memory");
+        mem_unref(body);
+        free(w);
+        net_reply_err(r, &e);
+        return;
+    }
+    w->node = node;
+    w->request = r;
+    w->cancel = net_request_cancel(r);
+    node_emulate_link(w->node, mem_size(body));
+    mem_unref(body); /* the inputs hold what they need of it */
+    w->call.stream = (net_request_route(r)->flags & NET_STREAMS) != 0;
+    bool ok = (!w->call.stream || net_stream_begin(r, 200, "application/x-ndjson", &e)) && do_call(w, &e);
+    answer_call(w, ok, &e);
+    free_work(w);
+}
+
+void node_handle_deliver(struct net_request *r, void *node)
+{
+    struct node *n = node;
+    struct err e = {0};
+    struct delivery d;
+    struct mem *body = node_body(r, &e);
+    if (!body || !delivery_read(body, &d, &e)) {
+        mem_unref(body);
+        net_reply_err(r, &e);
+        return;
+    }
+    node_emulate_link(n, mem_size(body));
+    mem_unref(body);
+    bool ok = meeting_deliver(n->meetings, &d.key, d.port, &d.tensor, d.reserve,
+                              clock_deadline_ms((int64_t)d.deadline_ms), &e);
+    delivery_clear(&d);
+    if (ok)
+        net_reply_json(r, 200, json_object());
+    else
+        net_reply_err(r, &e);
+}

@@ -1,0 +1,329 @@
+/* modules.c - the modules that a device holds: fetched by digest, measured, loaded, let go.
+ *
+ * One loader thread follows the routing table: what the table gives to this device is fetched and
+ * loaded one after the other (preparing a module has a peak of its own), what it no longer gives is
+ * unloaded when its last run has ended.  A failure is reported in the heartbeat and tried again. */
+#include "node/internal.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_BYTES (4u << 20)
+#define FETCH_MS 600000
+#define RETRY_MS 3000
+#define SIDE_FILE_MAX (64u << 20)
+
+/* ---- fetching ------------------------------------------------------------------------------- */
+
+static bool fetch_chunk(struct node *n, const char *digest, uint64_t at, struct blob_transfer *t,
+                        size_t *got, bool *last, struct err *e)
+{
+    char url[WIRE_URL_MAX + 160];
+    (void)snprintf(url, sizeof(url), "%s/s2m3/v1/blobs/%s?offset=%llu&size=%u", n->coordinator_url, digest,
+                   (unsigned long long)at, CHUNK_BYTES);
+    struct net_call call = {.url = url, .deadline_ns = clock_deadline_ms(FETCH_MS), .max_response = CHUNK_BYTES};
+    struct net_answer a;
+    if (!net_call(n->client, &call, &a, e))
+        return false;
+    bool ok = net_answer_err(&a, e) && blob_append(t, a.body, a.size, e);
+    *got = a.size;
+    *last = a.size < CHUNK_BYTES;
+    net_answer_clear(&a);
+    return ok;
+}
+
+bool node_fetch(struct node *n, const char *digest, struct err *e)
+{
+    struct blob_transfer *t;
+    uint64_t at;
+    if (blobs_has(n->blobs, digest))
+        return true;
+    if (!blobs_begin(n->blobs, digest, &t, &at, e))
+        return false;
+    bool ok = true, last = false;
+    while (ok && !last) {
+        size_t got = 0;
+        ok = fetch_chunk(n, digest, at, t, &got, &last, e);
+        at += got;
+    }
+    if (ok)
+        return blob_commit(t, e);
+    blob_abandon(t); /* what has come is kept for the next try */
+    return err_prefix(e, "fetching %.12s", digest);
+}
+
+bool node_side_file(void *node, const char *digest, char **ret, size_t *size, struct err *e)
+{
+    struct node *n = node;
+    return node_fetch(n, digest, e) && blobs_load(n->blobs, digest, SIDE_FILE_MAX, ret, size, e);
+}
+
+/* ---- measuring ------------------------------------------------------------------------------ */
+
+static void from_profile(const struct node *n, const struct exec_profile *p, struct module_report *r)
+{
+    double speed = n->options.emulation.speed;
+    r->measured = true;
+    r->anonymous = p->anonymous;
+    r->file = p->file;
+    r->pss = p->pss;
+    r->peak = p->peak;
+    r->load_ms = p->load_ms;
+    r->run_ms = p->run_ms[0] / (speed > 0 && speed < 1 ? speed : 1);
+}
+
+/* The key holds what the figures depend on. */
+static void profile_key(struct node *n, const char *digest, char *key, size_t size)
+{
+    (void)snprintf(key, size, "%s %s %d %s", digest, exec_status(n->exec).version, n->options.threads,
+                   n->options.emulation.text);
+}
+
+static bool measure_now(struct node *n, const char *digest, struct module_report *ret, struct err *e)
+{
+    char *folder;
+    struct exec_profile p;
+    struct exec_options o = {.runtime_path = n->runtime_path, .runner_path = n->runner_path,
+                             .threads = n->options.threads, .lanes = 1};
+    char *prepared = NULL;
+    if (asprintf(&prepared, "%s/prepared", n->data_dir) < 0)
+        return err_set(e, ERR_MEMORY, "node: no memory");
+    o.prepared_dir = prepared;
+    bool ok = blobs_module_folder(n->blobs, digest, &folder, e);
+    if (ok) {
+        ok = exec_measure(n->options.exec_kind, &o, folder, digest, NULL, &p, e);
+        free(folder);
+    }
+    free(prepared);
+    if (ok)
+        from_profile(n, &p, ret);
+    return ok;
+}
+
+bool node_measure(struct node *n, const char *digest, struct module_report *ret, struct err *e)
+{
+    char key[256];
+    json_t *row;
+    profile_key(n, digest, key, sizeof(key));
+    (void)pthread_mutex_lock(&n->measure_lock);
+    bool ok = state_get(n->state, STATE_PROFILE, key, &row, e);
+    if (ok && row) {
+        ok = module_report_read(row, ret, e);
+    } else if (ok) {
+        *ret = (struct module_report){0};
+        (void)snprintf(ret->digest.hex, sizeof(ret->digest.hex), "%s", digest);
+        ok = measure_now(n, digest, ret, e);
+        json_t *fresh = ok ? module_report_json(ret) : NULL;
+        ok = ok && state_put(n->state, STATE_PROFILE, key, fresh, e);
+        json_decref(fresh);
+    }
+    json_decref(row);
+    (void)pthread_mutex_unlock(&n->measure_lock);
+    return ok;
+}
+
+/* ---- taking and giving ---------------------------------------------------------------------- */
+
+static struct held_module *find(struct node *n, const char *digest)
+{
+    struct held_module *m = n->modules;
+    while (m && strcmp(m->report.digest.hex, digest) != 0)
+        m = m->next;
+    return m;
+}
+
+static bool on_its_way(const struct held_module *m)
+{
+    return m && m->wanted && m->report.state != MODULE_FAILED;
+}
+
+struct held_module *node_take_module(struct node *n, const char *digest, int64_t deadline_ns,
+                                     struct cancel *cancel, struct err *e)
+{
+    monitor_lock(&n->lock);
+    struct held_module *m = find(n, digest);
+    /* A call may come a moment before the load has ended: it waits for that, not for a miracle. */
+    while (!n->stop && on_its_way(m) && m->report.state != MODULE_READY && clock_now_ns() < deadline_ns &&
+           !cancel_fired(cancel)) {
+        int64_t soon = clock_now_ns() + 50 * NS_PER_MS;
+        (void)monitor_wait(&n->lock, soon < deadline_ns ? soon : deadline_ns);
+        m = find(n, digest);
+    }
+    if (m && m->report.state == MODULE_READY) {
+        m->users++;
+    } else {
+        err_set(e, m && m->report.error[0] ? ERR_UNSUPPORTED : ERR_NOT_FOUND, "module %.12s: %s on device %s%s%s",
+                digest, m ? module_state_name(m->report.state) : "is not held", n->name,
+                m && m->report.error[0] ? ": " : "", m ? m->report.error : "");
+        m = NULL;
+    }
+    monitor_unlock(&n->lock);
+    return m;
+}
+
+void node_give_module(struct node *n, struct held_module *m)
+{
+    monitor_lock(&n->lock);
+    if (--m->users == 0)
+        monitor_wake(&n->lock);
+    monitor_unlock(&n->lock);
+}
+
+/* ---- following the table -------------------------------------------------------------------- */
+
+static void set_state(struct node *n, struct held_module *m, enum module_state s, const char *error)
+{
+    monitor_lock(&n->lock);
+    m->report.state = s;
+    (void)snprintf(m->report.error, sizeof(m->report.error), "%s", error);
+    m->retry_ns = clock_now_ns() + RETRY_MS * NS_PER_MS;
+    monitor_wake(&n->lock);
+    monitor_unlock(&n->lock);
+}
+
+/* Marks what the table gives to this device; new ones are added to the list. */
+static void mark_wanted(struct node *n, const struct table *t)
+{
+    monitor_lock(&n->lock);
+    for (struct held_module *m = n->modules; m; m = m->next)
+        m->wanted = false;
+    for (uint32_t i = 0; i < t->module_count; i++) {
+        if (!table_holds(t, n->id, &t->modules[i]))
+            continue;
+        struct held_module *m = find(n, t->modules[i].digest.hex);
+        if (!m && (m = calloc(1, sizeof(*m)))) {
+            m->report.digest = t->modules[i].digest;
+            m->next = n->modules;
+            n->modules = m;
+        }
+        if (m)
+            m->wanted = true;
+    }
+    monitor_unlock(&n->lock);
+}
+
+static bool load_module(struct node *n, struct held_module *m, struct err *e)
+{
+    char *folder;
+    struct module_report figures;
+    const char *digest = m->report.digest.hex;
+    set_state(n, m, MODULE_FETCHING, "");
+    if (!node_fetch(n, digest, e) || !blobs_module_folder(n->blobs, digest, &folder, e))
+        return false;
+    set_state(n, m, MODULE_LOADING, "");
+    bool ok = node_measure(n, digest, &figures, e) && exec_load(n->exec, folder, digest, &m->module, e);
+    free(folder);
+    if (ok) {
+        monitor_lock(&n->lock);
+        figures.state = m->report.state;
+        figures.runs = m->report.runs;
+        m->report = figures;
+        monitor_unlock(&n->lock);
+    }
+    return ok;
+}
+
+/* Side files that programs need on devices come with the table, so that requests go on when the
+ * coordinator is away. */
+static void fetch_side_files(struct node *n, const struct table *t)
+{
+    struct err e;
+    for (uint32_t i = 0; i < t->model_count; i++)
+        for (uint32_t k = 0; k < t->models[i].blob_count; k++)
+            if (!node_fetch(n, t->models[i].blobs[k].hex, &e))
+                log_debug("node", "side file: %s", e.text);
+}
+
+static struct held_module *next_to_load(struct node *n)
+{
+    monitor_lock(&n->lock);
+    struct held_module *m = n->modules;
+    int64_t now = clock_now_ns();
+    while (m && !(m->wanted && (m->report.state == MODULE_ABSENT ||
+                                (m->report.state == MODULE_FAILED && m->retry_ns <= now))))
+        m = m->next;
+    monitor_unlock(&n->lock);
+    return m;
+}
+
+/* Takes one module that is no longer wanted and unused out of the list; NULL: none. */
+static struct held_module *take_unwanted(struct node *n, bool all)
+{
+    monitor_lock(&n->lock);
+    struct held_module **at = &n->modules;
+    while (*at && ((*at)->users || ((*at)->wanted && !all)))
+        at = &(*at)->next;
+    struct held_module *m = *at;
+    if (m)
+        *at = m->next;
+    monitor_unlock(&n->lock);
+    return m;
+}
+
+static void let_go(struct node *n, bool all)
+{
+    for (struct held_module *m; (m = take_unwanted(n, all)); free(m)) {
+        if (m->module)
+            exec_unload(m->module);
+        if (!all)
+            blobs_module_remove(n->blobs, m->report.digest.hex);
+    }
+}
+
+void node_unload_all(struct node *n)
+{
+    let_go(n, true);
+}
+
+static bool keep_blob(void *ctx, const char *digest)
+{
+    const struct table *t = ctx;
+    for (uint32_t i = 0; i < t->model_count; i++)
+        for (uint32_t k = 0; k < t->models[i].blob_count; k++)
+            if (strcmp(t->models[i].blobs[k].hex, digest) == 0)
+                return true;
+    return table_find_module(t, digest) != NULL;
+}
+
+static void follow(struct node *n, struct table *t)
+{
+    struct err e;
+    mark_wanted(n, t);
+    let_go(n, false);
+    fetch_side_files(n, t);
+    for (struct held_module *m; !n->stop && (m = next_to_load(n));) {
+        if (load_module(n, m, &e))
+            set_state(n, m, MODULE_READY, "");
+        else
+            set_state(n, m, MODULE_FAILED, e.text);
+    }
+    if (!n->options.shared_blobs)
+        (void)blobs_sweep(n->blobs, keep_blob, t);
+}
+
+void *node_loader_run(void *node)
+{
+    struct node *n = node;
+    uint64_t seen = 0;
+    for (;;) {
+        /* Woken by a new table; else now and then for what failed before. */
+        struct table *t = table_slot_wait(n->slot, seen, clock_deadline_ms(500));
+        monitor_lock(&n->lock);
+        bool stop = n->stop, joined = n->joined;
+        monitor_unlock(&n->lock);
+        if (stop) {
+            table_unref(t);
+            return NULL;
+        }
+        if (t && joined) {
+            seen = t->version;
+            follow(n, t);
+        }
+        table_unref(t);
+        meetings_expire(n->meetings);
+    }
+}
