@@ -154,6 +154,8 @@ static bool compute(struct work *w, struct err *e)
 static bool run_or_recall(struct work *w, struct err *e)
 {
     struct digest key;
+    if (w->call.fresh)
+        return compute(w, e);
     if (!result_key(w, &key, e))
         return false;
     switch (cache_get(w->node->cache, &key, w->deadline_ns, w->cancel, &w->result, e)) {

@@ -64,16 +64,26 @@ bool node_side_file(void *node, const char *digest, char **ret, size_t *size, st
 
 /* ---- measuring ------------------------------------------------------------------------------ */
 
-static void from_profile(const struct node *n, const struct exec_profile *p, struct module_report *r)
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : 0;
+}
+
+/* What the module adds to the process of the runtime; that itself is the base. */
+static void from_profile(struct node *n, const struct exec_profile *p, struct module_report *r)
 {
     double speed = n->options.emulation.speed;
-    r->measured = true;
-    r->anonymous = p->anonymous;
-    r->file = p->file;
-    r->pss = p->pss;
-    r->peak = p->peak;
+    const struct exec_memory *x = &p->before, *y = &p->after;
+    r->measured = p->count > 0;
+    r->anonymous = minus(y->anonymous, x->anonymous);
+    r->file = minus(y->file, x->file);
+    r->pss = minus(y->pss, x->pss);
+    r->peak = minus(y->peak, x->anonymous + x->file + x->base);
     r->load_ms = p->load_ms;
-    r->run_ms = p->run_ms[0] / (speed > 0 && speed < 1 ? speed : 1);
+    r->run_ms = p->count ? p->run_ms[0] / (speed > 0 && speed < 1 ? speed : 1) : 0;
+    monitor_lock(&n->lock);
+    n->base_bytes = x->anonymous + x->base;
+    monitor_unlock(&n->lock);
 }
 
 /* The key holds what the figures depend on. */
@@ -95,7 +105,7 @@ static bool measure_now(struct node *n, const char *digest, struct module_report
     o.prepared_dir = prepared;
     bool ok = blobs_module_folder(n->blobs, digest, &folder, e);
     if (ok) {
-        ok = exec_measure(n->options.exec_kind, &o, folder, digest, NULL, &p, e);
+        ok = exec_measure(&o, folder, digest, NULL, &p, e);
         free(folder);
     }
     free(prepared);
@@ -116,7 +126,7 @@ bool node_measure(struct node *n, const char *digest, struct module_report *ret,
     } else if (ok) {
         *ret = (struct module_report){0};
         (void)snprintf(ret->digest.hex, sizeof(ret->digest.hex), "%s", digest);
-        ok = measure_now(n, digest, ret, e);
+        ok = n->options.exec_kind == EXEC_FAKE || measure_now(n, digest, ret, e);
         json_t *fresh = ok ? module_report_json(ret) : NULL;
         ok = ok && state_put(n->state, STATE_PROFILE, key, fresh, e);
         json_decref(fresh);

@@ -174,18 +174,21 @@ static bool open_parts(struct node *n, struct err *e)
     const struct node_options *o = &n->options;
     char *db = text_format("%s/node.db", n->data_dir);
     char *prepared = text_format("%s/prepared", n->data_dir);
-    struct exec_options x = {.runtime_path = n->runtime_path, .runner_path = n->runner_path,
+    char *modules = text_format("%s/modules", n->data_dir);
+    struct exec_options x = {.modules_dir = modules,
+                             .runtime_path = n->runtime_path, .runner_path = n->runner_path,
                              .prepared_dir = prepared, .threads = o->threads, .lanes = o->lanes};
     n->lanes = lanes_new((uint32_t)o->lanes);
     n->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES_DEFAULT);
     n->meetings = meetings_new(o->meeting_bytes ? o->meeting_bytes : MEETING_BYTES_DEFAULT);
     n->prepare = prepare_new(PROCESSORS_MAX, node_side_file, n);
-    bool ok = db && prepared && n->lanes && n->cache && n->meetings && n->prepare && n->name;
+    bool ok = db && prepared && modules && n->lanes && n->cache && n->meetings && n->prepare && n->name;
     if (!ok)
         err_set(e, ERR_MEMORY, "node: no memory");
     ok = ok && state_open(db, &n->state, e) && exec_create(o->exec_kind, &x, &n->exec, e);
     free(db);
     free(prepared);
+    free(modules);
     return ok;
 }
 
@@ -224,9 +227,19 @@ bool node_create(const struct node_options *o, struct net_client *client, struct
     }
     double speed = o->emulation.speed > 0 ? o->emulation.speed : 1;
     n->gflops = node_calibrate(n->options.threads) * speed;
-    n->base_bytes = exec_status(n->exec).base_bytes;
     *ret = n;
     return true;
+}
+
+void node_set_coordinator(struct node *n, const char *url)
+{
+    free(n->coordinator_url);
+    n->coordinator_url = copy(url);
+}
+
+bool node_read_side_file(struct node *n, const char *digest, char **ret, size_t *size, struct err *e)
+{
+    return node_side_file(n, digest, ret, size, e);
 }
 
 bool node_start(struct node *n, const char *peer_url, const char *public_url, struct err *e)

@@ -166,7 +166,7 @@ bool call_write(const struct call *c, json_t **header, struct frame_part *parts,
         json_object_set_new(o, "model", json_string(c->model));
     if (c->trace[0])
         json_object_set_new(o, "trace", json_string(c->trace));
-    json_object_set_new(o, "stream", json_boolean(c->stream));
+    json_object_set_new(o, "fresh", json_boolean(c->fresh));
     if (c->generate)
         json_object_set_new(o, "generate", c->generation ? json_incref(c->generation) : json_object());
     json_t *inputs = json_array(), *targets = json_array(), *returns = json_array();
@@ -257,7 +257,7 @@ static bool read_call(const struct reader *r, struct call *c)
            copy_opt_text(r, o, "trace", c->trace, sizeof(c->trace)) &&
            json_need_u64(o, r->what, "deadline_ms", 86400000, &c->deadline_ms, r->e) &&
            json_need_u64(o, r->what, "reserve", WIRE_BODY_MAX, &c->reserve, r->e) &&
-           json_opt_bool(o, r->what, "stream", &c->stream, r->e) && read_lists(r, c);
+           json_opt_bool(o, r->what, "fresh", &c->fresh, r->e) && read_lists(r, c);
 }
 
 bool call_read(struct mem *body, struct call *ret, struct err *e)

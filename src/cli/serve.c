@@ -1,0 +1,317 @@
+/* serve.c - `up` (coordinator, gateway and node in one process) and `join` (gateway and node).
+ *
+ * Order of starting: listeners first (with all routes), then coordinator, then node, since each
+ * calls the one before by its listener.  Stopping is the reverse: the public listener drains first. */
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/num.h"
+#include "base/parse.h"
+#include "cli/cli.h"
+#include "coord/coord.h"
+#include "gateway/gateway.h"
+#include "node/node.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define JOIN_MS 15000
+#define GRACE_MS 5000
+#define GROUPS_MAX 4
+
+/* One process of a fleet; members are NULL where it has no such part. */
+struct process {
+    const struct args *args;
+    char *data_dir;
+    struct blobs *blobs;
+    struct net_client *client;
+    struct table_slot slot;
+    struct coord *coord;
+    struct node *node;
+    struct gateway *gateway;
+    struct net_server *public_server, *peer_server;
+    struct net_group public_groups[GROUPS_MAX], peer_groups[GROUPS_MAX];
+    char public_url[WIRE_URL_MAX], peer_url[WIRE_URL_MAX], coordinator_url[WIRE_URL_MAX];
+};
+
+/* ---- where things are ----------------------------------------------------------------------- */
+
+static char *default_data_dir(void)
+{
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    if (xdg && *xdg)
+        return text_format("%s/s2m3", xdg);
+    return text_format("%s/.local/share/s2m3", home && *home ? home : ".");
+}
+
+/* "127.0.0.1:7070" to host and port; other hosts than this machine are refused for now. */
+static bool parse_address(const char *what, const char *text, char *host, size_t size, uint16_t *port,
+                          struct err *e)
+{
+    const char *colon = strrchr(text, ':');
+    uint64_t number;
+    if (!colon || (size_t)(colon - text) >= size)
+        return err_set(e, ERR_INVALID, "--%s: '%.80s' should be ADDRESS:PORT", what, text);
+    (void)snprintf(host, size, "%.*s", (int)(colon - text), text);
+    if (!parse_u64(what, colon + 1, 0, 65535, &number, e))
+        return false;
+    *port = (uint16_t)number;
+    if (!net_host_is_loopback(host))
+        return err_set(e, ERR_DENIED,
+                       "--%s: %s is not an address of this machine alone; listening elsewhere needs "
+                       "certificates and keys, which this version does not have yet", what, host);
+    return true;
+}
+
+static bool start_listener(struct process *p, const char *what, const struct net_group *groups, size_t count,
+                           bool public, struct net_server **ret, char *url, struct err *e)
+{
+    char host[64];
+    struct net_server_options o = {.host = host, .groups = groups, .group_count = count, .public_checks = public};
+    if (!parse_address(what, args_text(p->args, what), host, sizeof(host), &o.port, e))
+        return false;
+    if (!net_server_start(&o, ret, e))
+        return err_prefix(e, "--%s %s", what, args_text(p->args, what));
+    (void)snprintf(url, WIRE_URL_MAX, strchr(host, ':') ? "http://[%s]:%u" : "http://%s:%u", host,
+                   (unsigned)net_server_port(*ret));
+    return true;
+}
+
+/* ---- parts ---------------------------------------------------------------------------------- */
+
+static const char *self_id(void *ctx)
+{
+    struct process *p = ctx;
+    return p->node ? node_id(p->node) : "";
+}
+
+static bool side_file(void *ctx, const char *digest, char **ret, size_t *size, struct err *e)
+{
+    struct process *p = ctx;
+    if (p->node)
+        return node_read_side_file(p->node, digest, ret, size, e);
+    return blobs_load(p->blobs, digest, (size_t)64 << 20, ret, size, e);
+}
+
+static bool create_node(struct process *p, struct err *e)
+{
+    const struct args *a = p->args;
+    struct node_options o = {
+        .name = args_text(a, "name"),
+        .data_dir = p->data_dir,
+        .blobs = p->blobs,
+        .shared_blobs = p->coord != NULL,
+        .coordinator_url = p->coordinator_url,
+        .memory_bytes = args_bytes(a, "memory"),
+        .threads = (int)args_number(a, "threads"),
+        .lanes = (int)args_number(a, "lanes"),
+        .exec_kind = args_flag(a, "in-process") ? EXEC_LOCAL : EXEC_RUNNER,
+        .runtime_path = args_text(a, "runtime"),
+        .runner_path = "/proc/self/exe",
+        .cache_bytes = args_bytes(a, "cache"),
+        .add_counters = gateway_add_counters,
+        .counters_ctx = p->gateway,
+    };
+    return emulation_parse(args_text(a, "emulate"), &o.emulation, e) &&
+           node_create(&o, p->client, &p->slot, &p->node, e);
+}
+
+static bool create_parts(struct process *p, bool coordinator, struct err *e)
+{
+    const char *given = args_text(p->args, "data-dir");
+    p->data_dir = given ? strdup(given) : default_data_dir();
+    if (!p->data_dir)
+        return err_set(e, ERR_MEMORY, "no memory");
+    if (!file_make_dirs(p->data_dir, e) || !blobs_open(p->data_dir, &p->blobs, e) ||
+        !net_client_open(NULL, &p->client, e))
+        return false;
+    struct gateway_options g = {.client = p->client, .slot = &p->slot, .self_id = self_id,
+                                .side_file = side_file, .ctx = p,
+                                .timeout_ms = (uint64_t)args_number(p->args, "timeout") * 1000};
+    struct coord_options c = {.data_dir = p->data_dir, .blobs = p->blobs, .client = p->client, .slot = &p->slot};
+    return gateway_create(&g, &p->gateway, e) && (!coordinator || coord_create(&c, &p->coord, e));
+}
+
+static void add_group(struct net_group *groups, size_t *count, const struct net_route *routes, int rows, void *ctx)
+{
+    groups[(*count)++] = (struct net_group){.routes = routes, .count = (size_t)rows, .ctx = ctx};
+}
+
+/* The listeners are up before the node exists in `join`, because the node's coordinator calls back;
+ * the node is made first, so that its routes have their context. */
+static bool listen_all(struct process *p, struct err *e)
+{
+    size_t public = 0, peer = 0;
+    int n;
+    const struct net_route *rows = gateway_routes(&n);
+    add_group(p->public_groups, &public, rows, n, p->gateway);
+    if (p->coord) {
+        rows = coord_user_routes(&n);
+        add_group(p->public_groups, &public, rows, n, p->coord);
+        add_group(p->peer_groups, &peer, rows, n, p->coord);
+        rows = coord_cluster_routes(&n);
+        add_group(p->peer_groups, &peer, rows, n, p->coord);
+    } else {
+        rows = gateway_relay_routes(&n);
+        add_group(p->public_groups, &public, rows, n, p->gateway);
+    }
+    if (p->node) {
+        rows = node_routes(&n);
+        /* Before the coordinator's: both have /s2m3/v1/table, by different methods. */
+        add_group(p->peer_groups, &peer, rows, n, p->node);
+    }
+    return start_listener(p, "peer-listen", p->peer_groups, peer, false, &p->peer_server, p->peer_url, e) &&
+           start_listener(p, "listen", p->public_groups, public, true, &p->public_server, p->public_url, e);
+}
+
+static bool say_ready(struct process *p, struct err *e)
+{
+    const char *path = args_text(p->args, "ready-file");
+    json_t *o = json_pack("{s:s,s:s,s:i}", "public_url", p->public_url, "peer_url", p->peer_url, "pid", (int)getpid());
+    char *text = json_text(o);
+    json_decref(o);
+    bool ok = text && (!path || file_write_atomic(path, text, strlen(text), 0644, e));
+    free(text);
+    if (ok && p->coord)
+        printf("s2m3 is up: %s\nothers join with: s2m3 join --coordinator %s\n", p->public_url, p->peer_url);
+    else if (ok)
+        printf("s2m3 has joined %s; gateway: %s\n", p->coordinator_url, p->public_url);
+    (void)fflush(stdout);
+    return ok;
+}
+
+static void wait_for_end(void)
+{
+    sigset_t set;
+    int number;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)sigwait(&set, &number);
+}
+
+/* Before any thread is there, so that all of them leave these signals to wait_for_end(). */
+static void block_signals(void)
+{
+    sigset_t set;
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGINT);
+    (void)sigaddset(&set, SIGTERM);
+    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+static bool start_all(struct process *p, struct err *e)
+{
+    if (!listen_all(p, e))
+        return false;
+    if (p->coord)
+        (void)snprintf(p->coordinator_url, sizeof(p->coordinator_url), "%s", p->peer_url);
+    if (p->node)
+        node_set_coordinator(p->node, p->coordinator_url);
+    if (p->coord && !coord_start(p->coord, p->peer_url, e))
+        return false;
+    if (!p->node)
+        return true;
+    return node_start(p->node, p->peer_url, p->public_url, e) &&
+           (!p->coord || node_wait_joined(p->node, clock_deadline_ms(JOIN_MS), e));
+}
+
+static void stop_all(struct process *p, bool leave)
+{
+    net_server_stop(p->public_server, GRACE_MS);
+    if (p->node)
+        node_stop(p->node, leave);
+    if (p->coord)
+        coord_stop(p->coord);
+    net_server_stop(p->peer_server, GRACE_MS);
+    node_free(p->node);
+    coord_free(p->coord);
+    gateway_free(p->gateway);
+    if (p->client)
+        net_client_close(p->client);
+    blobs_close(p->blobs);
+    table_slot_destroy(&p->slot);
+    free(p->data_dir);
+}
+
+static bool check_coordinator(struct process *p, struct err *e)
+{
+    const char *url = args_text(p->args, "coordinator");
+    if (!url)
+        return err_set(e, ERR_INVALID, "join: --coordinator is needed (the address that `s2m3 up` prints)");
+    if (strlen(url) >= sizeof(p->coordinator_url) || strncmp(url, "http://", 7) != 0)
+        return err_set(e, ERR_INVALID, "--coordinator: '%.80s' should be http://ADDRESS:PORT", url);
+    (void)snprintf(p->coordinator_url, sizeof(p->coordinator_url), "%s", url);
+    return true;
+}
+
+static int serve(const struct args *a, bool coordinator)
+{
+    struct err e = {0};
+    static struct process process; /* static: groups and slot outlive every thread */
+    struct process *p = &process;
+    p->args = a;
+    log_set_level(args_flag(a, "verbose") ? LOG_DEBUG : LOG_INFO);
+    block_signals();
+    table_slot_init(&p->slot);
+    bool want_node = !coordinator || !args_flag(a, "no-node");
+    bool ok = (coordinator || check_coordinator(p, &e)) && create_parts(p, coordinator, &e) &&
+              (!want_node || create_node(p, &e)) && start_all(p, &e);
+    if (ok && !coordinator)
+        ok = node_wait_joined(p->node, clock_deadline_ms(JOIN_MS), &e);
+    ok = ok && say_ready(p, &e);
+    if (ok)
+        wait_for_end();
+    stop_all(p, ok && !coordinator);
+    return ok ? 0 : cli_fail(&e);
+}
+
+static int run_up(const struct args *a)
+{
+    return serve(a, true);
+}
+
+static int run_join(const struct args *a)
+{
+    return serve(a, false);
+}
+
+#define SERVE_OPTIONS                                                                                             \
+    {"listen", OPT_TEXT, "ADDRESS", "127.0.0.1:7070", "Public listener; port 0 takes a free one", NULL, 0, 0},    \
+    {"peer-listen", OPT_TEXT, "ADDRESS", "127.0.0.1:0", "Listener for the other devices", NULL, 0, 0},            \
+    {"name", OPT_TEXT, "NAME", NULL, "Name of this device (default: the host's name)", NULL, 0, 0},               \
+    {"memory", OPT_BYTES, "SIZE", NULL, "Memory that modules may take here, e.g. 512M (default: what is free)", NULL, 0, 0}, \
+    {"threads", OPT_NUMBER, "N", "0", "Threads of one run; 0: cores divided by lanes", NULL, 0, 1024},            \
+    {"lanes", OPT_NUMBER, "N", "1", "Runs at once", NULL, 1, 1024},                                               \
+    {"emulate", OPT_TEXT, "LIST", NULL, "Wait as a slower device would: speed=0.25,link_mbit=100,link_ms=20", NULL, 0, 0}, \
+    {"cache", OPT_BYTES, "SIZE", "64M", "Memory for results of modules", NULL, 0, 0},                             \
+    {"timeout", OPT_NUMBER, "S", "60", "Longest time of a request", NULL, 1, 3600},                               \
+    {"in-process", OPT_FLAG, NULL, NULL, "Run models in this process instead of a sandboxed child", NULL, 0, 0},  \
+    {"ready-file", OPT_TEXT, "FILE", NULL, "Write the addresses there (JSON) once all is up", NULL, 0, 0},        \
+    {"verbose", OPT_FLAG, NULL, NULL, "Log details", NULL, 0, 0},                                                 \
+    OPTION_DATA, OPTION_RUNTIME, OPTION_CONFIG
+
+static const struct option_row up_options[] = {
+    SERVE_OPTIONS,
+    {"no-node", OPT_FLAG, NULL, NULL, "Coordinator and gateway only: this machine runs no modules", NULL, 0, 0},
+};
+
+static const struct option_row join_options[] = {
+    {"coordinator", OPT_TEXT, "URL", NULL, "Address that `s2m3 up` prints", NULL, 0, 0},
+    SERVE_OPTIONS,
+};
+
+extern const struct command command_up, command_join;
+const struct command command_up = {
+    .name = "up", .usage = "[options]", .summary = "Start a fleet: coordinator, gateway and node in one process",
+    .options = up_options, .option_count = ARRAY_LEN(up_options), .run = run_up,
+    .more = "Runs until SIGINT or SIGTERM.  State and modules stay in the data folder."};
+const struct command command_join = {
+    .name = "join", .usage = "--coordinator URL [options]", .summary = "Join a fleet with this device: gateway and node",
+    .options = join_options, .option_count = ARRAY_LEN(join_options), .run = run_join,
+    .more = "Runs until SIGINT or SIGTERM, then leaves the fleet."};
