@@ -57,11 +57,11 @@ struct net_group {
     void *ctx;
 };
 
-/* Told after each answered request, on the connection's thread; route is NULL if none matched. */
+/* Told after each answered request, on its connection's thread; route is NULL if none matched. */
 struct net_done {
     const struct net_route *route;
     int status;
-    double ms;            /* from the request line to the handler's end */
+    double ms;            /* from the request line until the answer was sent */
 };
 
 struct net_server_options {
