@@ -81,6 +81,8 @@ void node_handle_v2_infer(struct net_request *r, void *node);
 /* pulse.c */
 void *node_pulse_run(void *node);
 bool node_fetch_table(struct node *n, struct err *e);
+/* A field of /proc/PID/smaps_rollup in bytes; 0 where the kernel does not tell. */
+uint64_t node_process_memory(pid_t pid, const char *field);
 /* links.c */
 void node_measure_links(struct node *n);
 /* calibrate.c: GFLOP/s of one lane in a plain loop; a figure to rank devices with. */

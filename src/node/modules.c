@@ -70,7 +70,7 @@ static uint64_t minus(uint64_t a, uint64_t b)
 }
 
 /* What the module adds to the process of the runtime; that itself is the base. */
-static void from_profile(struct node *n, const struct exec_profile *p, struct module_report *r)
+static void from_profile(const struct node *n, const struct exec_profile *p, struct module_report *r)
 {
     double speed = n->options.emulation.speed;
     const struct exec_memory *x = &p->before, *y = &p->after;
@@ -81,9 +81,6 @@ static void from_profile(struct node *n, const struct exec_profile *p, struct mo
     r->peak = minus(y->peak, x->anonymous + x->file + x->base);
     r->load_ms = p->load_ms;
     r->run_ms = p->count ? p->run_ms[0] / (speed > 0 && speed < 1 ? speed : 1) : 0;
-    monitor_lock(&n->lock);
-    n->base_bytes = x->anonymous + x->base;
-    monitor_unlock(&n->lock);
 }
 
 /* The key holds what the figures depend on. */

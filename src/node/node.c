@@ -227,6 +227,7 @@ bool node_create(const struct node_options *o, struct net_client *client, struct
     }
     double speed = o->emulation.speed > 0 ? o->emulation.speed : 1;
     n->gflops = node_calibrate(n->options.threads) * speed;
+    n->base_bytes = node_process_memory(exec_status(n->exec).pid, "Rss"); /* no module is there yet */
     *ret = n;
     return true;
 }

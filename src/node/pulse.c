@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #define CALL_MS 2000
 #define LINKS_EVERY_MS 30000
@@ -87,14 +88,15 @@ static bool join(struct node *n, struct err *e)
     return ok && node_fetch_table(n, e);
 }
 
-/* Anonymous memory of this process, in bytes; 0 where the kernel does not tell. */
-static uint64_t own_anonymous(void)
+uint64_t node_process_memory(pid_t pid, const char *field)
 {
     unsigned long long kb = 0;
-    char line[256];
-    FILE *f = fopen("/proc/self/smaps_rollup", "re");
+    char line[256], path[64];
+    (void)snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+    FILE *f = fopen(path, "re");
+    size_t n = strlen(field);
     while (f && fgets(line, sizeof(line), f))
-        if (sscanf(line, "Anonymous: %llu kB", &kb) == 1)
+        if (strncmp(line, field, n) == 0 && sscanf(line + n, ": %llu kB", &kb) == 1)
             break;
     if (f)
         (void)fclose(f);
@@ -107,7 +109,7 @@ static bool gather(struct node *n, struct heartbeat *h)
     *h = (struct heartbeat){.table_version = table_slot_version(n->slot)};
     lanes_stats(n->lanes, &h->running, &h->waiting);
     h->runner_restarts = exec_status(n->exec).restarts;
-    h->footprint_bytes = own_anonymous();
+    h->footprint_bytes = node_process_memory(getpid(), "Anonymous");
     monitor_lock(&n->lock);
     memcpy(h->id, n->id, sizeof(h->id));
     h->base_bytes = n->base_bytes;

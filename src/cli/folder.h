@@ -1,0 +1,27 @@
+/* folder.h - the files of a model on the user's disk, in Hugging Face ONNX layout. */
+#pragma once
+#include "base/digest.h"
+
+#include <stdint.h>
+
+#define FOLDER_FILES_MAX 64
+#define FOLDER_DEPTH 2
+
+struct folder_file {
+    char name[256];       /* within the folder: "onnx/vision_model.onnx" */
+    char *path;           /* resolved, owned */
+    uint64_t size;
+    struct digest digest;
+};
+
+struct folder {
+    char name[128];       /* of the model: the folder's own name */
+    struct folder_file files[FOLDER_FILES_MAX];
+    int count;
+};
+
+/* Finds the side files and the .onnx files of one dtype ("fp32": names without a dtype suffix;
+ * else "fp16", "int8", "q4", ...), and digests them.  Links are followed only to files within the
+ * folder or the blobs/ of a Hugging Face cache around it. */
+bool folder_read(const char *path, const char *dtype, struct folder *ret, struct err *e);
+void folder_clear(struct folder *f);
