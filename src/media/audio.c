@@ -31,7 +31,9 @@ struct source {
 
 struct sink {
     float *samples; /* owned */
-    size_t count, capacity, max;
+    size_t count, capacity;
+    size_t max;    /* no more than this: an error */
+    size_t enough; /* from here on the rest is dropped */
 };
 
 static sf_count_t source_length(void *arg)
@@ -122,6 +124,7 @@ static bool too_long(struct err *e)
 
 static bool sink_add(struct sink *s, const float *samples, size_t count, struct err *e)
 {
+    count = num_min(count, s->enough - s->count);
     if (count > s->max - s->count)
         return too_long(e);
     if (s->count + count > s->capacity) {
@@ -184,7 +187,7 @@ static bool stream(SNDFILE *file, const SF_INFO *info, soxr_t resampler, struct 
     if (!ok)
         err_set(e, ERR_MEMORY, "audio: no memory for a block");
     size_t total = 0, max = (size_t)AUDIO_SECONDS_MAX * (size_t)info->samplerate;
-    while (ok) {
+    while (ok && sink->count < sink->enough) {
         sf_count_t n = sf_readf_float(file, block, BLOCK_FRAMES);
         if (n <= 0)
             break;
@@ -202,7 +205,7 @@ static bool stream(SNDFILE *file, const SF_INFO *info, soxr_t resampler, struct 
     return ok;
 }
 
-static bool decode(SNDFILE *file, const SF_INFO *info, uint32_t rate, struct audio *ret,
+static bool decode(SNDFILE *file, const SF_INFO *info, uint32_t rate, size_t max, struct audio *ret,
                    struct err *e)
 {
     if (!check_info(info, e))
@@ -221,7 +224,8 @@ static bool decode(SNDFILE *file, const SF_INFO *info, uint32_t rate, struct aud
             return err_set(e, ERR_MEMORY, "audio: no resampler from %d to %u Hz: %s",
                            info->samplerate, rate, error ? error : "no memory");
     }
-    struct sink sink = {.max = (size_t)AUDIO_SECONDS_MAX * rate + rate};
+    struct sink sink = {.max = (size_t)AUDIO_SECONDS_MAX * rate + rate,
+                        .enough = max ? max : SIZE_MAX};
     bool ok = stream(file, info, resampler, &sink, e);
     soxr_delete(resampler);
     if (ok && sink.count == 0)
@@ -234,7 +238,8 @@ static bool decode(SNDFILE *file, const SF_INFO *info, uint32_t rate, struct aud
     return true;
 }
 
-bool audio_decode(const void *data, size_t size, uint32_t rate, struct audio *ret, struct err *e)
+bool audio_decode(const void *data, size_t size, uint32_t rate, size_t max, struct audio *ret,
+                  struct err *e)
 {
     if (size > AUDIO_FILE_MAX)
         return err_set(e, ERR_TOO_LARGE, "audio: %zu bytes, more than the limit of %zu", size,
@@ -254,7 +259,7 @@ bool audio_decode(const void *data, size_t size, uint32_t rate, struct audio *re
     SNDFILE *file = sf_open_virtual(&io, SFM_READ, &info, &source);
     if (!file)
         return err_set(e, ERR_INVALID, "audio: %s", sf_strerror(NULL));
-    bool ok = decode(file, &info, rate, ret, e);
+    bool ok = decode(file, &info, rate, max, ret, e);
     sf_close(file);
     return ok;
 }

@@ -25,7 +25,9 @@ struct audio {
     uint32_t rate;  /* samples per second */
 };
 
-/* rate: wanted samples per second.  On failure *ret is untouched. */
-bool audio_decode(const void *data, size_t size, uint32_t rate, struct audio *ret, struct err *e);
+/* rate: wanted samples per second.  max: samples after which reading stops (what follows them is not
+ * looked at), 0 for all; the ones given are the same either way.  On failure *ret is untouched. */
+bool audio_decode(const void *data, size_t size, uint32_t rate, size_t max, struct audio *ret,
+                  struct err *e);
 
 void audio_clear(struct audio *a); /* of a zeroed or cleared one: nothing */

@@ -33,6 +33,7 @@ struct audio_processor {
     enum length_rule length;
     bool truncate;     /* to max_length */
     size_t max_length; /* samples (AST: frames); 0: none */
+    size_t enough;     /* samples that are looked at; 0: all */
     struct mel *mel;   /* NULL for raw samples; owned */
     uint32_t bands, hop;
     float mean, double_std; /* AST */
@@ -151,7 +152,10 @@ static bool raw_read(const json_t *o, struct audio_processor *p, struct err *e)
     if (features != 1)
         return err_set(e, ERR_UNSUPPORTED, WHAT ": 'feature_size' is %d, raw samples have 1",
                        (int)features);
-    return read_side(o, p, e) && read_padding(o, p, e);
+    if (!read_side(o, p, e) || !read_padding(o, p, e))
+        return false;
+    p->enough = p->truncate ? p->max_length : 0;
+    return true;
 }
 
 static size_t raw_outputs(const struct audio_processor *p, struct port *ret)
@@ -214,7 +218,7 @@ static bool whisper_read(const json_t *o, struct audio_processor *p, struct err 
                                    .centered = true};
     p->length = LENGTH_PADDED;
     p->truncate = true;
-    p->max_length = (size_t)seconds * p->rate;
+    p->max_length = p->enough = (size_t)seconds * p->rate;
     p->bands = (uint32_t)bands;
     p->hop = (uint32_t)hop;
     if (!mel_create(&s, &p->mel, e))
@@ -319,6 +323,7 @@ static bool ast_read(const json_t *o, struct audio_processor *p, struct err *e)
                                    .remove_mean = true,
                                    .preemphasis = 0.97};
     p->max_length = (size_t)frames;
+    p->enough = (size_t)(frames - 1) * s.hop + s.frame;
     p->bands = (uint32_t)bands;
     p->mean = (float)mean;
     p->double_std = (float)(std * 2.0);
@@ -417,7 +422,7 @@ bool audio_processor_run(const struct audio_processor *p, const void *data, size
                          struct named_tensor *ret_out, struct err *e)
 {
     struct audio a;
-    if (!audio_decode(data, size, p->rate, &a, e))
+    if (!audio_decode(data, size, p->rate, p->enough, &a, e))
         return false;
     bool ok = p->kind->run(p, &a, ret_out, e);
     audio_clear(&a);

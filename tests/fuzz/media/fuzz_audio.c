@@ -21,7 +21,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct err e;
     struct audio a;
-    if (size > FUZZ_BYTES_MAX || !audio_decode(data, size, 16000, &a, &e))
+    if (size > FUZZ_BYTES_MAX || !audio_decode(data, size, 16000, 0, &a, &e))
         return 0;
     if (a.count == 0 || !isfinite(a.samples[0]) || !isfinite(a.samples[a.count - 1]))
         abort();

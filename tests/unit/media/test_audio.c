@@ -71,7 +71,7 @@ static void decodes_each_kind(void **state)
         size_t size, count = media_number(row, "count");
         char *data = media_load_input(row, &size);
         float *want = media_load_floats(row, count);
-        if (!audio_decode(data, size, RATE, &a, &e))
+        if (!audio_decode(data, size, RATE, 0, &a, &e))
             fail_msg("%s: %s", media_text(row, "file"), e.text);
         assert_int_equal(a.count, count);
         assert_int_equal(a.rate, RATE);
@@ -94,7 +94,7 @@ static void decodes_mp3(void **state)
     size_t size, plain_size;
     char *data = media_load("in/sound.mp3", &size);
     float *plain = (float *)(void *)media_load("out/sound.f32", &plain_size);
-    if (!audio_decode(data, size, RATE, &a, &e))
+    if (!audio_decode(data, size, RATE, 0, &a, &e))
         fail_msg("%s", e.text);
     assert_in_range(a.count, 4096, 4096 + 2400);
     double want = 0.0, have = 0.0;
@@ -118,7 +118,7 @@ static void resamples(void **state)
         struct audio a;
         size_t size, count = rates[r] / 2;
         uint8_t *wav = wav_tone(rates[r], 1000.0, count, &size);
-        if (!audio_decode(wav, size, RATE, &a, &e))
+        if (!audio_decode(wav, size, RATE, 0, &a, &e))
             fail_msg("%s", e.text);
         assert_in_range(a.count, RATE / 2 - 1, RATE / 2 + 1);
         for (size_t i = 500; i + 500 < a.count; i++) {
@@ -137,17 +137,17 @@ static void rejects_other_content(void **state)
     (void)state;
     struct err e;
     struct audio a;
-    assert_false(audio_decode("", 0, RATE, &a, &e));
+    assert_false(audio_decode("", 0, RATE, 0, &a, &e));
     assert_int_equal(e.code, ERR_MEDIA_TYPE);
-    assert_false(audio_decode("FORM....AIFFCOMM", 16, RATE, &a, &e));
+    assert_false(audio_decode("FORM....AIFFCOMM", 16, RATE, 0, &a, &e));
     assert_int_equal(e.code, ERR_MEDIA_TYPE);
-    assert_false(audio_decode("\x89PNG\r\n\x1a\n", 8, RATE, &a, &e));
+    assert_false(audio_decode("\x89PNG\r\n\x1a\n", 8, RATE, 0, &a, &e));
     assert_int_equal(e.code, ERR_MEDIA_TYPE);
-    assert_false(audio_decode("RIFF\x10\0\0\0WAVEjunk", 16, RATE, &a, &e));
+    assert_false(audio_decode("RIFF\x10\0\0\0WAVEjunk", 16, RATE, 0, &a, &e));
     assert_int_equal(e.code, ERR_INVALID);
     char *big = calloc(1, AUDIO_FILE_MAX + 1);
     assert_non_null(big);
-    assert_false(audio_decode(big, AUDIO_FILE_MAX + 1, RATE, &a, &e));
+    assert_false(audio_decode(big, AUDIO_FILE_MAX + 1, RATE, 0, &a, &e));
     assert_int_equal(e.code, ERR_TOO_LARGE);
     free(big);
 }
@@ -156,7 +156,7 @@ static enum err_code code_of(const uint8_t *wav, size_t size, uint32_t rate)
 {
     struct err e;
     struct audio a;
-    if (!audio_decode(wav, size, rate, &a, &e))
+    if (!audio_decode(wav, size, rate, 0, &a, &e))
         return e.code;
     audio_clear(&a);
     return ERR_NONE;
@@ -197,10 +197,32 @@ static void cut_off_wav_gives_the_rest(void **state)
     size_t size;
     uint8_t *wav = wav_tone(16000, 440.0, 1000, &size);
     wav_head(wav, 1, 1, 16000, 16, 0x7FFFFFF0);
-    assert_true(audio_decode(wav, size - 500, RATE, &a, NULL));
+    assert_true(audio_decode(wav, size - 500, RATE, 0, &a, NULL));
     assert_int_equal(a.count, 750);
     audio_clear(&a);
     free(wav);
+}
+
+/* Reading may stop early, with or without a change of rate: the samples are the same. */
+static void stops_when_enough(void **state)
+{
+    (void)state;
+    static const uint32_t rates[] = {16000, 44100};
+    for (size_t r = 0; r < 2; r++) {
+        struct audio all, some;
+        size_t size;
+        uint8_t *wav = wav_tone(rates[r], 700.0, 60000, &size);
+        assert_true(audio_decode(wav, size, RATE, 0, &all, NULL));
+        assert_true(audio_decode(wav, size, RATE, 5001, &some, NULL));
+        assert_int_equal(some.count, 5001);
+        assert_memory_equal(all.samples, some.samples, 5001 * sizeof(float));
+        audio_clear(&some);
+        assert_true(audio_decode(wav, size, RATE, all.count + 5, &some, NULL));
+        assert_int_equal(some.count, all.count);
+        audio_clear(&some);
+        audio_clear(&all);
+        free(wav);
+    }
 }
 
 int main(void)
@@ -209,6 +231,7 @@ int main(void)
         cmocka_unit_test(decodes_each_kind), cmocka_unit_test(decodes_mp3),
         cmocka_unit_test(resamples),         cmocka_unit_test(rejects_other_content),
         cmocka_unit_test(limits_hold),       cmocka_unit_test(cut_off_wav_gives_the_rest),
+        cmocka_unit_test(stops_when_enough),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
