@@ -378,7 +378,7 @@ bool link_error(const struct link *l, CURLcode code, struct err *e)
     }
     if (code == CURLE_OUT_OF_MEMORY)
         return err_set(e, ERR_MEMORY, "%s: out of memory", origin);
-    if (code == CURLE_URL_MALFORMAT || code == CURLE_UNSUPPORTED_PROTOCOL)
+    if (code == CURLE_URL_MALFORMAT) /* CURLE_UNSUPPORTED_PROTOCOL is an answer that is no HTTP */
         return err_set(e, ERR_INVALID, "%s: %s", origin, text);
     return err_set(e, ERR_GONE, "%s: %s", origin, text);
 }
