@@ -26,7 +26,7 @@ test-full: ## the same with the slow tests
 
 demo: all ## a fleet of small devices on this machine (KEEP=1: leave it running)
 	@tools/bootstrap demo
-	@KEEP=$(KEEP) tools/demo
+	@tools/demo $(if $(KEEP),--keep)
 
 bench: ## build and run the benchmarks
 	@tools/bootstrap bench
@@ -47,7 +47,7 @@ install: all ## the program and the runtime's library below PREFIX (and DESTDIR)
 
 format: ## lay out all C files by .clang-format
 	@tools/bootstrap test
-	@git ls-files -z '*.c' '*.h' | xargs -0 clang-format -i --style=file
+	@git ls-files -z --cached --others --exclude-standard '*.c' '*.h' | xargs -0 clang-format -i --style=file
 
 gates: ## the checks of the source text, and that each of them can fail
 	@tools/gates/run
