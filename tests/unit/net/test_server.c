@@ -9,6 +9,9 @@
 #include "base/num.h"
 #include "base/sync.h"
 
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -320,6 +323,27 @@ static void test_client_gone_fires_the_token(void **state)
     fixture_stop(&f);
 }
 
+static void note_done(void *arg, const struct net_done *done)
+{
+    atomic_int *sum = arg;
+    *sum += done->status;
+    assert_true(done->ms >= 0);
+    assert_int_equal(done->route != NULL, done->status != 404);
+}
+
+static void test_done_is_told(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    static atomic_int sum;
+    fixture_start(&f, &(struct net_server_options){.done = note_done, .done_arg = &sum});
+    expect_status(&f, "GET", "/ping", 200);
+    expect_status(&f, "GET", "/nothing", 404);
+    expect_status(&f, "GET", "/stream", 200);
+    fixture_stop(&f);
+    assert_int_equal(sum, 804);
+}
+
 static void test_load_limit(void **state)
 {
     (void)state;
@@ -469,6 +493,70 @@ static void test_public_checks(void **state)
     fixture_stop(&f);
 }
 
+/* An address of this machine that is not loopback; false when there is none. */
+static bool own_address(char *ret, size_t max)
+{
+    struct ifaddrs *list, *at;
+    bool found = false;
+    if (getifaddrs(&list) != 0)
+        return false;
+    for (at = list; at && !found; at = at->ifa_next) {
+        if (!at->ifa_addr || at->ifa_addr->sa_family != AF_INET || !(at->ifa_flags & IFF_UP))
+            continue;
+        const struct sockaddr_in *four = (const void *)at->ifa_addr;
+        found = inet_ntop(AF_INET, &four->sin_addr, ret, (socklen_t)max) &&
+                !net_host_is_loopback(ret);
+    }
+    freeifaddrs(list);
+    return found;
+}
+
+static bool knows_key(void *arg, const char *key)
+{
+    (void)arg;
+    return strcmp(key, "second") == 0;
+}
+
+static void test_keys(void **state)
+{
+    (void)state;
+    char address[64], url[128];
+    if (!own_address(address, sizeof(address)))
+        skip();
+    static struct fixture f;
+    fixture_start(&f, &(struct net_server_options){.host = "0.0.0.0", .key = "first",
+                                                   .check_key = knows_key});
+    static const struct {
+        const char *path, *value;
+        int status;
+    } rows[] = {
+        {"echo/x", "Bearer first", 200},   {"echo/x", "bearer second", 200},
+        {"echo/x", "Bearer firs", 401},    {"echo/x", "Bearer first1", 401},
+        {"echo/x", "Bearer firstfirst", 401}, {"echo/x", "Basic first", 401},
+        {"nothing", "Bearer third", 401},  {"nothing", "Bearer first", 404},
+        {"open", "Bearer third", 200},
+    };
+    struct err e;
+    struct net_answer a;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct net_header header = {"Authorization", rows[i].value};
+        (void)snprintf(url, sizeof(url), "http://%s:%u/%s", address, net_server_port(f.server),
+                       rows[i].path);
+        struct net_call call = {.url = url, .headers = &header, .header_count = 1};
+        if (!net_call(f.client, &call, &a, &e))
+            fail_msg("%s", e.text);
+        if (a.status != rows[i].status)
+            fail_msg("%s with %s: %d", rows[i].path, rows[i].value, a.status);
+        net_answer_clear(&a);
+    }
+    (void)snprintf(url, sizeof(url), "http://%s:%u/echo/x", address, net_server_port(f.server));
+    assert_true(net_call(f.client, &(struct net_call){.url = url}, &a, &e));
+    assert_int_equal(a.status, 401);
+    net_answer_clear(&a);
+    expect_status(&f, "GET", "/echo/x", 200); /* by way of loopback */
+    fixture_stop(&f);
+}
+
 static void test_wrong_options(void **state)
 {
     (void)state;
@@ -498,11 +586,13 @@ int main(void)
         cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_client_gone_ends_a_stream),
         cmocka_unit_test(test_client_gone_fires_the_token),
+        cmocka_unit_test(test_done_is_told),
         cmocka_unit_test(test_load_limit),
         cmocka_unit_test(test_a_thousand_waiting_connections),
         cmocka_unit_test(test_graceful_stop),
         cmocka_unit_test(test_stop_without_grace_fires_tokens),
         cmocka_unit_test(test_public_checks),
+        cmocka_unit_test(test_keys),
         cmocka_unit_test(test_wrong_options),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
