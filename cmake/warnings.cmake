@@ -18,3 +18,7 @@ if(S2M3_SANITIZE)
         add_compile_options(-fno-sanitize-recover=all)
     endif()
 endif()
+if(S2M3_FUZZ)
+    # Coverage of the libraries too, or the fuzzer is blind to what it drives.
+    add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -38,7 +38,7 @@ json_t *json_parse(const char *what, const char *data, size_t size, struct err *
         return NULL;
     }
     json_error_t error;
-    json_t *root = json_loadb(data, size, JSON_REJECT_DUPLICATES, &error);
+    json_t *root = json_loadb(data, size, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error);
     if (!root)
         err_set(e, ERR_INVALID, "%s: not JSON at line %d, column %d: %s", what, error.line,
                 error.column, error.text);

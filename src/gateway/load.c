@@ -1,0 +1,91 @@
+/* load.c - work under way per device.  Few devices: a list is enough. */
+#include "gateway/load.h"
+
+#include "base/clock.h"
+#include "base/sync.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct row {
+    char device[WIRE_ID_MAX];
+    double pending_ms;
+    int64_t shun_until_ns;
+};
+
+struct load {
+    struct monitor lock;
+    struct row rows[WIRE_DEVICES_MAX];
+    int count;
+};
+
+struct load *load_new(void)
+{
+    struct load *l = calloc(1, sizeof(*l));
+    if (l)
+        monitor_init(&l->lock);
+    return l;
+}
+
+void load_free(struct load *l)
+{
+    if (!l)
+        return;
+    monitor_destroy(&l->lock);
+    free(l);
+}
+
+/* With the lock held.  When the list is full the last row is taken again: devices that have left
+ * long ago. */
+static struct row *row(struct load *l, const char *device)
+{
+    for (int i = 0; i < l->count; i++)
+        if (strcmp(l->rows[i].device, device) == 0)
+            return &l->rows[i];
+    struct row *r = &l->rows[l->count < WIRE_DEVICES_MAX ? l->count++ : WIRE_DEVICES_MAX - 1];
+    *r = (struct row){0};
+    (void)snprintf(r->device, sizeof(r->device), "%s", device);
+    return r;
+}
+
+static void add(struct load *l, const char *device, double ms)
+{
+    monitor_lock(&l->lock);
+    struct row *r = row(l, device);
+    r->pending_ms = r->pending_ms + ms > 1e-9 ? r->pending_ms + ms : 0;
+    monitor_unlock(&l->lock);
+}
+
+void load_begin(struct load *l, const char *device, double ms)
+{
+    add(l, device, ms);
+}
+
+void load_end(struct load *l, const char *device, double ms)
+{
+    add(l, device, -ms);
+}
+
+double load_pending_ms(struct load *l, const char *device)
+{
+    monitor_lock(&l->lock);
+    double ms = row(l, device)->pending_ms;
+    monitor_unlock(&l->lock);
+    return ms;
+}
+
+void load_failed(struct load *l, const char *device)
+{
+    monitor_lock(&l->lock);
+    row(l, device)->shun_until_ns = clock_deadline_ms(LOAD_SHUN_MS);
+    monitor_unlock(&l->lock);
+}
+
+int load_shunned(struct load *l, const char *device)
+{
+    monitor_lock(&l->lock);
+    int shunned = row(l, device)->shun_until_ns > clock_now_ns();
+    monitor_unlock(&l->lock);
+    return shunned;
+}
