@@ -168,8 +168,8 @@ static bool admit_certificate(struct net_request *r)
     if (p->trust == PEER_UNKNOWN) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-        p->trust = info ? verify_certificate(info->tls_session, p->name, sizeof(p->name))
-                        : PEER_REFUSED;
+        p->trust =
+            info ? verify_certificate(info->tls_session, p->name, sizeof(p->name)) : PEER_REFUSED;
     }
     if (p->trust == PEER_VERIFIED || anonymous)
         return true;
@@ -220,8 +220,7 @@ static bool admit_load(struct net_request *r)
         return true;
     if (stopping)
         return refuse_and_close(r, 503, ERR_BUSY, "the server is stopping");
-    reply_refuse(r, 503, ERR_BUSY, "%u requests are under way, the limit",
-                 s->options.max_ordinary);
+    reply_refuse(r, 503, ERR_BUSY, "%u requests are under way, the limit", s->options.max_ordinary);
     return false;
 }
 

@@ -215,9 +215,9 @@ static bool attempt(struct link *l, const struct net_call *call, int64_t deadlin
         return true;
     long connects = 1;
     (void)curl_easy_getinfo(l->easy, CURLINFO_NUM_CONNECTS, &connects);
-    *ret_stale = connects == 0 && !l->transfer.answered &&
-                 (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
-                  code == CURLE_GOT_NOTHING);
+    *ret_stale =
+        connects == 0 && !l->transfer.answered &&
+        (code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR || code == CURLE_GOT_NOTHING);
     return link_error(l, code, e);
 }
 
@@ -299,8 +299,8 @@ bool net_answer_err(const struct net_answer *a, struct err *e)
     json_t *root = a->size ? json_parse("answer", a->body, a->size, NULL) : NULL;
     const json_t *error = json_object_get(root, "error");
     /* others nest it: {"error": {"message": text}} */
-    const char *text = json_string_value(json_is_object(error) ? json_object_get(error, "message")
-                                                               : error);
+    const char *text =
+        json_string_value(json_is_object(error) ? json_object_get(error, "message") : error);
     const char *name = json_string_value(json_object_get(root, "code"));
     enum err_code code = name ? err_from_name(name) : code_of_status(a->status);
     if (code == ERR_NONE)

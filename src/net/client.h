@@ -24,17 +24,17 @@
 struct cancel;
 struct net_client;
 
-#define NET_RESPONSE_DEFAULT ((size_t)1 << 30)  /* bytes of an answer's body */
-#define NET_ANSWER_HEADERS_MAX (64u << 10)      /* bytes of an answer's header fields */
+#define NET_RESPONSE_DEFAULT ((size_t)1 << 30) /* bytes of an answer's body */
+#define NET_ANSWER_HEADERS_MAX (64u << 10)     /* bytes of an answer's header fields */
 #define NET_CONNECT_MS_DEFAULT 3000
-#define NET_IDLE_PEER_DEFAULT 64u               /* idle connections kept per peer */
+#define NET_IDLE_PEER_DEFAULT 64u /* idle connections kept per peer */
 #define NET_IDLE_ALL_DEFAULT 512u
 
 struct net_client_options {
-    struct net_tls *tls;       /* NULL: https fails unless the call is NET_CALL_UNVERIFIED */
-    int64_t connect_ms;        /* 0 = default */
-    unsigned idle_per_peer;    /* 0 = default */
-    unsigned idle_all;         /* 0 = default */
+    struct net_tls *tls;    /* NULL: https fails unless the call is NET_CALL_UNVERIFIED */
+    int64_t connect_ms;     /* 0 = default */
+    unsigned idle_per_peer; /* 0 = default */
+    unsigned idle_all;      /* 0 = default */
 };
 
 /* options may be NULL. */
@@ -46,10 +46,12 @@ void net_client_close(struct net_client *c); /* no call may be under way; accept
 void net_client_forget(struct net_client *c, const char *url);
 
 /* Flags of a call. */
-#define NET_CALL_ONCE 1u       /* must not be sent twice: on a fresh connection, never repeated.
+#define NET_CALL_ONCE                                                                              \
+    1u /* must not be sent twice: on a fresh connection, never repeated.
                                   Without it a call that met a stale connection, and got nothing
                                   of an answer, is sent again once on a fresh one. */
-#define NET_CALL_UNVERIFIED 2u /* the peer's certificate is not looked at: only for content that is
+#define NET_CALL_UNVERIFIED                                                                        \
+    2u /* the peer's certificate is not looked at: only for content that is
                                   checked by a digest known from elsewhere */
 
 struct net_call {
@@ -58,11 +60,11 @@ struct net_call {
     const char *peer_name;            /* name in the peer's certificate; NULL = the URL's host */
     const struct net_header *headers; /* Content-Type among them */
     size_t header_count;
-    const struct net_part *parts;     /* the body, sent without being joined */
+    const struct net_part *parts; /* the body, sent without being joined */
     size_t part_count;
-    int64_t deadline_ns;              /* clock.h; 0 = none */
-    size_t max_response;              /* bytes; 0 = default */
-    struct cancel *cancel;            /* borrowed; noticed at once; NULL = none */
+    int64_t deadline_ns;   /* clock.h; 0 = none */
+    size_t max_response;   /* bytes; 0 = default */
+    struct cancel *cancel; /* borrowed; noticed at once; NULL = none */
     unsigned flags;
     /* Gets the body of an answer below 400 as it comes, instead of net_answer.body; false stops. */
     bool (*on_data)(void *arg, const void *data, size_t size);
@@ -71,14 +73,14 @@ struct net_call {
 
 struct net_answer {
     int status;
-    char content_type[128];           /* "" when absent; longer ones are cut */
-    char *body;                       /* owned, an uncounted 0 follows; never NULL after success */
+    char content_type[128]; /* "" when absent; longer ones are cut */
+    char *body;             /* owned, an uncounted 0 follows; never NULL after success */
     size_t size;
-    double connect_ms;                /* 0 on a warm connection; TLS included */
-    double first_byte_ms;             /* of the answer, from the call's start */
+    double connect_ms;    /* 0 on a warm connection; TLS included */
+    double first_byte_ms; /* of the answer, from the call's start */
     double total_ms;
-    bool reused;                      /* the connection was warm */
-    char *head;                       /* owned: header fields as received */
+    bool reused; /* the connection was warm */
+    char *head;  /* owned: header fields as received */
 };
 
 /* Fills *ret only on success; then net_answer_clear() is due. */

@@ -7,10 +7,10 @@
 
 /* Where a call goes: everything that two calls must have in common to share a connection. */
 struct target {
-    char origin[NET_HOST_MAX + 16];   /* "https://host:port", as given, lower case */
-    char prefix[NET_HOST_MAX + 16];   /* the same with the certificate's name as the host */
+    char origin[NET_HOST_MAX + 16];     /* "https://host:port", as given, lower case */
+    char prefix[NET_HOST_MAX + 16];     /* the same with the certificate's name as the host */
     char connect_to[NET_HOST_MAX + 16]; /* "::host:port" when the two differ, else "" */
-    const char *path;                 /* borrowed from the URL: "/path?query", or "" */
+    const char *path;                   /* borrowed from the URL: "/path?query", or "" */
     bool secure, unverified;
 };
 
@@ -23,19 +23,19 @@ struct transfer {
     size_t part, offset;         /* next byte to send */
     size_t max;                  /* bytes of the answer's body */
     struct buf body, head;
-    bool answered;               /* a status line came */
-    enum err_code failure;       /* why a callback stopped the transfer */
+    bool answered;         /* a status line came */
+    enum err_code failure; /* why a callback stopped the transfer */
 };
 
 struct link {
     struct link *next;
-    CURL *easy;                 /* owned */
-    CURLM *multi;               /* owned */
-    struct curl_slist *route;   /* owned; connect_to as the library wants it */
-    struct curl_slist *fields;  /* owned; of the transfer */
-    char *joined;               /* owned; a small body in one piece */
-    struct target target;       /* path unset */
-    bool fresh;                 /* this attempt must not use a kept connection */
+    CURL *easy;                /* owned */
+    CURLM *multi;              /* owned */
+    struct curl_slist *route;  /* owned; connect_to as the library wants it */
+    struct curl_slist *fields; /* owned; of the transfer */
+    char *joined;              /* owned; a small body in one piece */
+    struct target target;      /* path unset */
+    bool fresh;                /* this attempt must not use a kept connection */
     struct transfer transfer;
     char error[CURL_ERROR_SIZE];
 };

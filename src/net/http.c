@@ -144,8 +144,8 @@ bool net_query_next(struct net_slice *query, struct net_slice *ret_name,
         const char *eq = memchr(at, '=', size);
         size_t name = eq ? (size_t)(eq - at) : size;
         *ret_name = (struct net_slice){at, name};
-        *ret_value = eq ? (struct net_slice){eq + 1, size - name - 1}
-                        : (struct net_slice){at + size, 0};
+        *ret_value =
+            eq ? (struct net_slice){eq + 1, size - name - 1} : (struct net_slice){at + size, 0};
         return true;
     }
     return false;
@@ -234,8 +234,9 @@ bool net_length_parse(const char *text, uint64_t max, uint64_t *ret, struct err 
             return err_set(e, ERR_INVALID, "content-length: '%.40s' is not a number", text);
         uint64_t digit = (uint64_t)(*c - '0');
         if (__builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, digit, &n) || n > max)
-            return err_set(e, ERR_TOO_LARGE, "content-length: %.40s is over the limit of %llu bytes",
-                           text, (unsigned long long)max);
+            return err_set(e, ERR_TOO_LARGE,
+                           "content-length: %.40s is over the limit of %llu bytes", text,
+                           (unsigned long long)max);
     }
     *ret = n;
     return true;

@@ -8,13 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define NET_URL_MAX 8192           /* bytes of path and query; longer: 414 */
-#define NET_PATH_PARAMS_MAX 4      /* {names} in one route */
-#define NET_QUERY_MAX 32           /* name=value pairs; more: 400 */
-#define NET_HEADERS_MAX 100        /* header fields of a request; more: 431 */
-#define NET_REPLY_HEADERS_MAX 16   /* header fields that a handler may add */
-#define NET_PARTS_MAX 130          /* pieces of one body that is sent */
-#define NET_HOST_MAX 256           /* a host name or address, with the 0 */
+#define NET_URL_MAX 8192         /* bytes of path and query; longer: 414 */
+#define NET_PATH_PARAMS_MAX 4    /* {names} in one route */
+#define NET_QUERY_MAX 32         /* name=value pairs; more: 400 */
+#define NET_HEADERS_MAX 100      /* header fields of a request; more: 431 */
+#define NET_REPLY_HEADERS_MAX 16 /* header fields that a handler may add */
+#define NET_PARTS_MAX 130        /* pieces of one body that is sent */
+#define NET_HOST_MAX 256         /* a host name or address, with the 0 */
 
 /* How long a request may take, in ms, as the client says; the server's own limit is the ceiling. */
 #define NET_TIMEOUT_HEADER "S2M3-Timeout-Ms"

@@ -18,11 +18,11 @@
 
 #define UPLOAD_BUFFER (1L << 20)
 #define RECEIVE_BUFFER (128L << 10)
-#define JOIN_MAX (32u << 10)  /* bodies up to this size leave with the head */
-#define IDLE_S 50L            /* below the 60 s after which servers close idle connections */
-#define ALIVE_S 10L           /* silence after which the peer's machine is probed */
+#define JOIN_MAX (32u << 10) /* bodies up to this size leave with the head */
+#define IDLE_S 50L           /* below the 60 s after which servers close idle connections */
+#define ALIVE_S 10L          /* silence after which the peer's machine is probed */
 #define ALIVE_STEP_S 5L
-#define UNACKED_MS 20000u     /* sent and not acknowledged: the peer is gone */
+#define UNACKED_MS 20000u /* sent and not acknowledged: the peer is gone */
 
 /* ---- target ---- */
 
@@ -136,7 +136,7 @@ static size_t receive_body(char *data, size_t item, size_t count, void *arg)
         (void)curl_easy_getinfo(l->easy, CURLINFO_RESPONSE_CODE, &status);
         if (status < 400)
             return t->call->on_data(t->call->on_data_arg, data, size) ? size
-                                                                       : stop(t, ERR_CANCELLED);
+                                                                      : stop(t, ERR_CANCELLED);
     }
     if (size > t->max - t->body.size)
         return stop(t, ERR_TOO_LARGE);
@@ -352,8 +352,9 @@ bool link_prepare(struct link *l, const struct net_call *call, int64_t deadline_
     SET(CURLOPT_FRESH_CONNECT, l->fresh ? 1L : 0L);
     if (!ok)
         return err_set(e, ERR_MEMORY, "call: out of memory");
-    bool body = call->part_count > 0 || (call->method && (strcmp(call->method, "POST") == 0 ||
-                                                          strcmp(call->method, "PUT") == 0));
+    bool body =
+        call->part_count > 0 ||
+        (call->method && (strcmp(call->method, "POST") == 0 || strcmp(call->method, "PUT") == 0));
     if (!set_method(l, call, e) || !set_fields(l, call, deadline_ns, body, e))
         return false;
     SET(CURLOPT_HTTPHEADER, l->fields);

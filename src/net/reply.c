@@ -46,9 +46,9 @@ void net_reply(struct net_request *r, int status, const char *content_type, cons
 {
     if (r->answered)
         return;
-    set_answer(r, status, content_type,
-               MHD_create_response_from_buffer(size, (void *)(uintptr_t)data,
-                                               MHD_RESPMEM_MUST_COPY));
+    set_answer(
+        r, status, content_type,
+        MHD_create_response_from_buffer(size, (void *)(uintptr_t)data, MHD_RESPMEM_MUST_COPY));
 }
 
 void net_reply_json(struct net_request *r, int status, json_t *value)
@@ -161,8 +161,7 @@ enum MHD_Result reply_queue(struct net_request *r)
     if (r->close || (reserved && !control && r->server->connections > most - reserved))
         (void)MHD_add_response_header(r->response, MHD_HTTP_HEADER_CONNECTION, "close");
     r->state = REQUEST_ANSWERED;
-    enum MHD_Result queued =
-        MHD_queue_response(r->connection, (unsigned)r->status, r->response);
+    enum MHD_Result queued = MHD_queue_response(r->connection, (unsigned)r->status, r->response);
     MHD_destroy_response(r->response);
     r->response = NULL;
     return queued;

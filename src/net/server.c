@@ -25,10 +25,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define HANDLER_STACK (2u << 20)  /* bytes of stack of a connection's thread, reserved only */
+#define HANDLER_STACK (2u << 20) /* bytes of stack of a connection's thread, reserved only */
 #define FILES_PER_CONNECTION 1u
-#define FILES_BESIDE 256u         /* descriptors that the rest of the process may need */
-#define ABORT_WAIT_MS 2000        /* for handlers to answer after their token fired */
+#define FILES_BESIDE 256u  /* descriptors that the rest of the process may need */
+#define ABORT_WAIT_MS 2000 /* for handlers to answer after their token fired */
 
 /* ---- callbacks ---- */
 
@@ -189,8 +189,8 @@ static void raise_files(unsigned connections)
     rlim_t need = (rlim_t)connections * FILES_PER_CONNECTION + FILES_BESIDE;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
         return;
-    limit.rlim_cur = limit.rlim_max == RLIM_INFINITY || limit.rlim_max > need ? need
-                                                                              : limit.rlim_max;
+    limit.rlim_cur =
+        limit.rlim_max == RLIM_INFINITY || limit.rlim_max > need ? need : limit.rlim_max;
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 

@@ -26,28 +26,28 @@ struct net_server;
 
 #define NET_CONNECTIONS_DEFAULT 2048u
 #define NET_ORDINARY_DEFAULT 512u
-#define NET_CONNECTION_MEMORY (64u << 10)    /* per connection; also about the limit of headers */
+#define NET_CONNECTION_MEMORY (64u << 10) /* per connection; also about the limit of headers */
 #define NET_IDLE_S_DEFAULT 60u
 #define NET_BODIES_DEFAULT ((size_t)2 << 30) /* bytes of all bodies held at once */
 #define NET_TIMEOUT_MS_DEFAULT 600000        /* of one request */
 #define NET_STREAM_BUFFER (256u << 10)       /* bytes of a stream that wait for a slow client */
 
 /* Flags of a route. */
-#define NET_CONTROL 1u     /* served even when ordinary requests are at their limit */
-#define NET_STREAMS 2u     /* the handler may stream: it runs on a thread beside the connection's */
-#define NET_ANONYMOUS 4u   /* no client certificate and no key needed: joining, health */
+#define NET_CONTROL 1u   /* served even when ordinary requests are at their limit */
+#define NET_STREAMS 2u   /* the handler may stream: it runs on a thread beside the connection's */
+#define NET_ANONYMOUS 4u /* no client certificate and no key needed: joining, health */
 #define NET_NEEDS_LENGTH 8u /* 411 unless the request has Content-Length or is chunked */
 
 struct net_route {
     const char *method;
-    const char *path;     /* "/v2/models/{model}/infer"; "{rest...}" as the last segment */
-    size_t max_body;      /* bytes; 0 = no body allowed */
+    const char *path; /* "/v2/models/{model}/infer"; "{rest...}" as the last segment */
+    size_t max_body;  /* bytes; 0 = no body allowed */
     unsigned flags;
     void (*handle)(struct net_request *req, void *ctx);
-    const char *summary;  /* one line for the description of the API */
-    const char *accepts;  /* media types of the body, comma list, "image/" for a family; NULL any.
+    const char *summary; /* one line for the description of the API */
+    const char *accepts; /* media types of the body, comma list, "image/" for a family; NULL any.
                              A body without Content-Type passes. */
-    const void *data;     /* the handler's own, see net_request_route() */
+    const void *data;    /* the handler's own, see net_request_route() */
 };
 
 /* Kept: the table outlives the server.  The first matching path wins, in order of groups. */
@@ -61,25 +61,25 @@ struct net_group {
 struct net_done {
     const struct net_route *route;
     int status;
-    double ms;            /* from the request line until the answer was sent */
+    double ms; /* from the request line until the answer was sent */
 };
 
 struct net_server_options {
-    const char *host;             /* address to bind; NULL = 127.0.0.1 */
-    uint16_t port;                /* 0 = any free one */
+    const char *host; /* address to bind; NULL = 127.0.0.1 */
+    uint16_t port;    /* 0 = any free one */
     const struct net_group *groups;
     size_t group_count;
-    unsigned max_connections;     /* the 0 of this and the following means the default above */
-    unsigned max_ordinary;        /* requests under way of routes without NET_CONTROL */
+    unsigned max_connections; /* the 0 of this and the following means the default above */
+    unsigned max_ordinary;    /* requests under way of routes without NET_CONTROL */
     size_t connection_memory;
-    unsigned idle_s;              /* a connection without a request, or one that does not read */
+    unsigned idle_s; /* a connection without a request, or one that does not read */
     size_t max_bodies;
     int64_t timeout_ms;
-    struct net_tls *tls;          /* NULL = plain */
-    bool public_checks;           /* Host and Origin must be loopback or in names */
-    const char *const *names;     /* more allowed host names, lower case, without port */
+    struct net_tls *tls;      /* NULL = plain */
+    bool public_checks;       /* Host and Origin must be loopback or in names */
+    const char *const *names; /* more allowed host names, lower case, without port */
     size_t name_count;
-    const char *key;              /* "Authorization: Bearer KEY" from peers that aren't loopback */
+    const char *key; /* "Authorization: Bearer KEY" from peers that aren't loopback */
     bool (*check_key)(void *arg, const char *key); /* asked when key is NULL or another */
     void *check_arg;
     void (*done)(void *arg, const struct net_done *done);
@@ -97,11 +97,11 @@ uint16_t net_server_port(const struct net_server *s);
 void net_server_stop(struct net_server *s, int64_t grace_ms);
 
 struct net_counts {
-    unsigned connections;         /* open now */
-    unsigned ordinary, control;   /* requests under way */
-    uint64_t accepted;            /* connections ever */
-    uint64_t requests;            /* ever */
-    size_t bodies;                /* bytes held */
+    unsigned connections;       /* open now */
+    unsigned ordinary, control; /* requests under way */
+    uint64_t accepted;          /* connections ever */
+    uint64_t requests;          /* ever */
+    size_t bodies;              /* bytes held */
 };
 void net_server_counts(struct net_server *s, struct net_counts *ret);
 
@@ -109,7 +109,7 @@ void net_server_counts(struct net_server *s, struct net_counts *ret);
 
 const struct net_route *net_request_route(const struct net_request *r);
 const char *net_request_method(const struct net_request *r);
-const char *net_request_path(const struct net_request *r);  /* raw, without query */
+const char *net_request_path(const struct net_request *r);       /* raw, without query */
 const char *net_request_query_text(const struct net_request *r); /* raw, "" when there is none */
 
 /* Decoded value of a {name} of the route; NULL: the route has no such name. */
@@ -127,8 +127,8 @@ const char *net_request_peer_name(const struct net_request *r);
 const void *net_request_body(const struct net_request *r, size_t *ret_size);
 
 /* Takes the body over, without a copy: release(arg) when done, from any thread.  Its bytes count
- * against max_bodies until then.  release is never NULL.  May outlive the request, and must come
- * before net_server_stop() returns. */
+ * against max_bodies until then.  release is never NULL.  May outlive the request and the
+ * server. */
 struct net_body {
     const void *data;
     size_t size;

@@ -54,7 +54,7 @@ struct net_server {
     char *key;                         /* owned */
     struct MHD_Daemon *daemon;
     struct watcher *watcher;
-    struct body_budget *budget;        /* owned reference */
+    struct body_budget *budget; /* owned reference */
     int listen_fd;
     uint16_t port;
     atomic_uint connections;
@@ -85,8 +85,8 @@ struct stream {
     bool begun;          /* the answer's head may go out */
     bool returned;       /* the handler is done, with or without a stream */
     bool ended, complete;
-    bool gone;           /* the client, or the connection's interest in the stream */
-    char *data;          /* owned; bytes start .. end wait for the client */
+    bool gone;  /* the client, or the connection's interest in the stream */
+    char *data; /* owned; bytes start .. end wait for the client */
     size_t start, end, capacity;
 
     struct cancel_watch watch; /* set by the handler's thread */
@@ -121,9 +121,9 @@ struct net_request {
 
     const struct net_route *route; /* NULL until matched */
     void *ctx;
-    bool counted;                  /* among ordinary or control */
+    bool counted; /* among ordinary or control */
 
-    char *body; /* owned until taken */
+    char *body;               /* owned until taken */
     struct taken_body *taken; /* owned; made with the body, so that taking can't fail */
     size_t body_size, body_capacity;
     uint64_t body_expected; /* Content-Length; 0 also when chunked */

@@ -11,8 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool pem_load(const char *path, char **ret_path, char **ret, size_t *ret_size,
-                     struct err *e)
+static bool pem_load(const char *path, char **ret_path, char **ret, size_t *ret_size, struct err *e)
 {
     if (!path)
         return true;

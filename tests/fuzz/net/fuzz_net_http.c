@@ -9,7 +9,10 @@
 #include <string.h>
 
 static const char *const patterns[] = {
-    "/", "/v2/models/{model}/infer", "/pipeline/{task}/{model...}", "/{a}/{b}/{c}/{d}/{e}",
+    "/",
+    "/v2/models/{model}/infer",
+    "/pipeline/{task}/{model...}",
+    "/{a}/{b}/{c}/{d}/{e}",
 };
 
 static void require(bool ok)

@@ -41,8 +41,7 @@ static gnutls_x509_crt_t certificate_new(const char *name, gnutls_x509_privkey_t
     return crt;
 }
 
-static void write_pem(const struct certs *c, const char *name, const char *end,
-                      gnutls_datum_t *pem)
+static void write_pem(const struct certs *c, const char *name, const char *end, gnutls_datum_t *pem)
 {
     struct err e;
     char *path = text_format("%s/%s.%s", c->folder, name, end);
@@ -77,9 +76,8 @@ void certs_issue(struct certs *c, const char *name)
     assert_int_equal(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_IPADDRESS, loopback, 4,
                                                           GNUTLS_FSAN_SET),
                      0);
-    assert_int_equal(gnutls_x509_crt_set_subject_alt_name(crt, GNUTLS_SAN_DNSNAME, name,
-                                                          (unsigned)strlen(name),
-                                                          GNUTLS_FSAN_APPEND),
+    assert_int_equal(gnutls_x509_crt_set_subject_alt_name(
+                         crt, GNUTLS_SAN_DNSNAME, name, (unsigned)strlen(name), GNUTLS_FSAN_APPEND),
                      0);
     assert_int_equal(
         gnutls_x509_crt_sign2(crt, c->authority, c->authority_key, GNUTLS_DIG_SHA256, 0), 0);

@@ -186,9 +186,15 @@ const struct net_route fixture_routes[] = {
     {.method = "GET", .path = "/none", .handle = no_answer},
     {.method = "GET", .path = "/none-stream", .flags = NET_STREAMS, .handle = no_answer},
     {.method = "GET", .path = "/twice", .handle = two_answers},
-    {.method = "POST", .path = "/json", .max_body = 4096, .handle = echo_body,
+    {.method = "POST",
+     .path = "/json",
+     .max_body = 4096,
+     .handle = echo_body,
      .accepts = "application/json"},
-    {.method = "POST", .path = "/sized", .max_body = 4096, .flags = NET_NEEDS_LENGTH,
+    {.method = "POST",
+     .path = "/sized",
+     .max_body = 4096,
+     .flags = NET_NEEDS_LENGTH,
      .handle = echo_body},
     {.method = "GET", .path = "/rest/{path...}", .handle = echo_rest},
     {.method = "GET", .path = "/open", .flags = NET_ANONYMOUS, .handle = ping},
@@ -227,8 +233,11 @@ struct net_answer fixture_call(struct fixture *f, const char *method, const char
     struct net_answer a = {0};
     (void)snprintf(url, sizeof(url), "%s%s", f->base, path);
     struct net_part part = {body, size};
-    struct net_call call = {.method = method, .url = url, .parts = &part,
-                            .part_count = body ? 1 : 0, .deadline_ns = clock_deadline_ms(20000)};
+    struct net_call call = {.method = method,
+                            .url = url,
+                            .parts = &part,
+                            .part_count = body ? 1 : 0,
+                            .deadline_ns = clock_deadline_ms(20000)};
     if (!net_call(f->client, &call, &a, &e))
         fail_msg("%s %.200s: %s", method, path, e.text);
     return a;
@@ -248,8 +257,8 @@ int raw_connect(uint16_t port)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct timeval limit = {.tv_sec = 10};
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     assert_true(fd >= 0);
     assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);

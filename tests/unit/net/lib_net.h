@@ -13,13 +13,13 @@ struct cancel;
 struct fixture {
     struct net_server *server;
     struct net_client *client;
-    char base[64];              /* "http://127.0.0.1:PORT" */
-    atomic_int handled;         /* handlers begun */
-    atomic_int waiting;         /* handlers in /wait */
-    atomic_int cancelled;       /* of those, ended by their token */
-    atomic_int released;        /* release functions called */
-    struct cancel *open;        /* fired: lets /wait return */
-    struct net_body kept;       /* by /keep */
+    char base[64];        /* "http://127.0.0.1:PORT" */
+    atomic_int handled;   /* handlers begun */
+    atomic_int waiting;   /* handlers in /wait */
+    atomic_int cancelled; /* of those, ended by their token */
+    atomic_int released;  /* release functions called */
+    struct cancel *open;  /* fired: lets /wait return */
+    struct net_body kept; /* by /keep */
 };
 
 /* GET /echo/{name}?q=…   POST /echo   POST /parts   POST /keep   GET /wait   GET /ping (control)

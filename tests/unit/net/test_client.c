@@ -88,8 +88,11 @@ static void test_many_parts(void **state)
     assert_non_null(data);
     for (size_t i = 0; i < 2000000; i++)
         data[i] = (char)(i * 7 >> 2);
-    struct net_part parts[5] = {{data, 10}, {data + 10, 0}, {data + 10, 999990},
-                                {data + 1000000, 1}, {data + 1000001, 999999}};
+    struct net_part parts[5] = {{data, 10},
+                                {data + 10, 0},
+                                {data + 10, 999990},
+                                {data + 1000000, 1},
+                                {data + 1000001, 999999}};
     struct net_header headers[2] = {{"Content-Type", "application/octet-stream"}, {"X-Empty", ""}};
     (void)snprintf(url, sizeof(url), "%s/echo", f.base);
     for (size_t n = 1; n <= 5; n++) {
@@ -98,8 +101,12 @@ static void test_many_parts(void **state)
             total += parts[i].size;
         struct err e;
         struct net_answer a;
-        struct net_call call = {.method = "POST", .url = url, .parts = parts, .part_count = n,
-                                .headers = headers, .header_count = 2};
+        struct net_call call = {.method = "POST",
+                                .url = url,
+                                .parts = parts,
+                                .part_count = n,
+                                .headers = headers,
+                                .header_count = 2};
         if (!net_call(f.client, &call, &a, &e))
             fail_msg("%s", e.text);
         assert_int_equal(a.size, total);
@@ -191,8 +198,8 @@ static void test_failures(void **state)
     expect_failure(&f, &(struct net_call){.url = url, .deadline_ns = 1}, ERR_TIMEOUT);
     (void)snprintf(url, sizeof(url), "%s/echo", f.base);
     struct net_part part = {body, 5000};
-    struct net_call call = {.method = "POST", .url = url, .parts = &part, .part_count = 1,
-                            .max_response = 4999};
+    struct net_call call = {
+        .method = "POST", .url = url, .parts = &part, .part_count = 1, .max_response = 4999};
     expect_failure(&f, &call, ERR_TOO_LARGE);
     call.max_response = 5000;
     struct err e;
@@ -202,9 +209,15 @@ static void test_failures(void **state)
     net_answer_clear(&a);
     (void)snprintf(url, sizeof(url), "%s/stream", f.base);
     expect_failure(&f, &(struct net_call){.url = url, .max_response = 1000}, ERR_TOO_LARGE);
-    static const char *const bad[] = {"ftp://127.0.0.1/", "127.0.0.1:80", "http://", "http://a b/",
-                                      "http://u@127.0.0.1/", "http://127.0.0.1:0/",
-                                      "http://127.0.0.1:70000/", "http://[::1/", "http://a/\n"};
+    static const char *const bad[] = {"ftp://127.0.0.1/",
+                                      "127.0.0.1:80",
+                                      "http://",
+                                      "http://a b/",
+                                      "http://u@127.0.0.1/",
+                                      "http://127.0.0.1:0/",
+                                      "http://127.0.0.1:70000/",
+                                      "http://[::1/",
+                                      "http://a/\n"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         expect_failure(&f, &(struct net_call){.url = bad[i]}, ERR_INVALID);
     expect_failure(&f, &(struct net_call){.url = f.base, .method = "GET /x"}, ERR_INVALID);

@@ -18,12 +18,23 @@ static void test_percent_decoding(void **state)
         bool plus;
         const char *want; /* NULL: refused */
     } rows[] = {
-        {"", false, ""},           {"abc", false, "abc"},       {"a%20b", false, "a b"},
-        {"a+b", false, "a+b"},     {"a+b", true, "a b"},        {"%41%6a%6A", false, "Ajj"},
-        {"%", false, NULL},        {"%4", false, NULL},         {"%4g", false, NULL},
-        {"%00", false, NULL},      {"%c3%a4", false, "\xC3\xA4"}, {"%c3", false, NULL},
-        {"%c0%80", false, NULL},   {"%ed%a0%80", false, NULL},  {"%f4%90%80%80", false, NULL},
-        {"%f0%9f%98%80", false, "\xF0\x9F\x98\x80"},            {"\xff", false, NULL},
+        {"", false, ""},
+        {"abc", false, "abc"},
+        {"a%20b", false, "a b"},
+        {"a+b", false, "a+b"},
+        {"a+b", true, "a b"},
+        {"%41%6a%6A", false, "Ajj"},
+        {"%", false, NULL},
+        {"%4", false, NULL},
+        {"%4g", false, NULL},
+        {"%00", false, NULL},
+        {"%c3%a4", false, "\xC3\xA4"},
+        {"%c3", false, NULL},
+        {"%c0%80", false, NULL},
+        {"%ed%a0%80", false, NULL},
+        {"%f4%90%80%80", false, NULL},
+        {"%f0%9f%98%80", false, "\xF0\x9F\x98\x80"},
+        {"\xff", false, NULL},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char out[16];
@@ -189,8 +200,16 @@ static void test_lengths(void **state)
     assert_true(n == UINT64_MAX);
     assert_true(net_length_parse("00012", 12, &n, NULL));
     assert_false(net_length_parse("13", 12, &n, NULL));
-    static const char *const bad[] = {"", "+1", "-1", " 1", "1 ", "1,1", "0x1", "1.0",
-                                      "18446744073709551616", "99999999999999999999999999"};
+    static const char *const bad[] = {"",
+                                      "+1",
+                                      "-1",
+                                      " 1",
+                                      "1 ",
+                                      "1,1",
+                                      "0x1",
+                                      "1.0",
+                                      "18446744073709551616",
+                                      "99999999999999999999999999"};
     for (size_t i = 0; i < ARRAY_LEN(bad); i++)
         if (net_length_parse(bad[i], UINT64_MAX, &n, NULL))
             fail_msg("'%s' passed", bad[i]);
@@ -200,7 +219,8 @@ static void test_types_and_keys(void **state)
 {
     (void)state;
     assert_true(net_type_matches("application/json", "application/json"));
-    assert_true(net_type_matches(" Application/JSON ; charset=utf-8", "text/plain, application/json"));
+    assert_true(
+        net_type_matches(" Application/JSON ; charset=utf-8", "text/plain, application/json"));
     assert_true(net_type_matches("image/png", "audio/, image/"));
     assert_false(net_type_matches("image/", "image/"));
     assert_false(net_type_matches("application/jsonx", "application/json"));

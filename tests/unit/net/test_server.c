@@ -36,7 +36,8 @@ static void test_values_reach_the_handler(void **state)
     (void)state;
     static struct fixture f; /* static: a failing test leaves threads behind */
     fixture_start(&f, NULL);
-    struct net_answer a = fixture_call(&f, "GET", "/echo/a%2Fb%20c?x=1&q=1%2B1+%C3%A4&q=2", NULL, 0);
+    struct net_answer a =
+        fixture_call(&f, "GET", "/echo/a%2Fb%20c?x=1&q=1%2B1+%C3%A4&q=2", NULL, 0);
     assert_int_equal(a.status, 200);
     assert_string_equal(a.body, "a/b c|1+1 \xC3\xA4");
     assert_string_equal(a.content_type, "text/plain");
@@ -97,6 +98,7 @@ static void test_wrong_methods(void **state)
     fixture_stop(&f);
 }
 
+static int status_of(uint16_t port, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static int status_of(uint16_t port, const char *format, ...)
 {
     static char request[200000];
@@ -117,19 +119,25 @@ static void test_limits(void **state)
     assert_non_null(long_text);
     memset(long_text, 'a', 100000);
     long_text[100000] = 0;
-    assert_int_equal(status_of(port, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n%.5000s",
-                               long_text), 413);
-    assert_int_equal(status_of(port, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n"),
-                     413);
-    assert_int_equal(status_of(port, "GET /ping HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"), 413);
+    assert_int_equal(
+        status_of(port, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 5000\r\n\r\n%.5000s",
+                  long_text),
+        413);
+    assert_int_equal(
+        status_of(port, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n"), 413);
+    assert_int_equal(
+        status_of(port, "GET /ping HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc"), 413);
     assert_int_equal(status_of(port, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
-                                     "Content-Type: text/html\r\n\r\n{}"), 415);
+                                     "Content-Type: text/html\r\n\r\n{}"),
+                     415);
     assert_int_equal(status_of(port, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
-                                     "Content-Type: Application/JSON; charset=utf-8\r\n\r\n{}"), 200);
+                                     "Content-Type: Application/JSON; charset=utf-8\r\n\r\n{}"),
+                     200);
     assert_int_equal(status_of(port, "POST /sized HTTP/1.1\r\nHost: a\r\n\r\n"), 411);
-    assert_int_equal(status_of(port, "GET /echo/%.9000s HTTP/1.1\r\nHost: a\r\n\r\n", long_text), 414);
-    assert_int_equal(status_of(port, "GET /ping HTTP/1.1\r\nHost: a\r\nX-A: %.90000s\r\n\r\n", long_text),
-                     431);
+    assert_int_equal(status_of(port, "GET /echo/%.9000s HTTP/1.1\r\nHost: a\r\n\r\n", long_text),
+                     414);
+    assert_int_equal(
+        status_of(port, "GET /ping HTTP/1.1\r\nHost: a\r\nX-A: %.90000s\r\n\r\n", long_text), 431);
     char many[8000] = "";
     for (int i = 0; i < 120; i++)
         (void)snprintf(many + strlen(many), sizeof(many) - strlen(many), "X-%d: 1\r\n", i);
@@ -153,9 +161,10 @@ static void test_smuggling(void **state)
     static const char *const requests[] = {
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 40\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
-        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: "
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: "
         "chunked\r\n\r\n0\r\n\r\n",
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: "
+         "chunked\r\n\r\n0\r\n\r\n"),
         "POST /echo HTTP/1.1\r\nHost: a\r\nHost: b\r\nContent-Length: 3\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\nabc",
@@ -416,7 +425,8 @@ static void test_graceful_stop(void **state)
     static struct fixture f; /* static: a failing test leaves threads behind */
     struct err e;
     fixture_start(&f, NULL);
-    int busy = raw_connect(net_server_port(f.server)), idle = raw_connect(net_server_port(f.server));
+    int busy = raw_connect(net_server_port(f.server)),
+        idle = raw_connect(net_server_port(f.server));
     char answer[4096];
     raw_send(idle, "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n");
     (void)raw_read_until(idle, "pong", answer, sizeof(answer));
@@ -469,8 +479,8 @@ static void test_public_checks(void **state)
     (void)state;
     static struct fixture f; /* static: a failing test leaves threads behind */
     static const char *const names[] = {"box.home"};
-    fixture_start(&f, &(struct net_server_options){.public_checks = true, .names = names,
-                                                   .name_count = 1});
+    fixture_start(
+        &f, &(struct net_server_options){.public_checks = true, .names = names, .name_count = 1});
     uint16_t port = net_server_port(f.server);
     static const struct {
         const char *fields;
@@ -504,8 +514,8 @@ static bool own_address(char *ret, size_t max)
         if (!at->ifa_addr || at->ifa_addr->sa_family != AF_INET || !(at->ifa_flags & IFF_UP))
             continue;
         const struct sockaddr_in *four = (const void *)at->ifa_addr;
-        found = inet_ntop(AF_INET, &four->sin_addr, ret, (socklen_t)max) &&
-                !net_host_is_loopback(ret);
+        found =
+            inet_ntop(AF_INET, &four->sin_addr, ret, (socklen_t)max) && !net_host_is_loopback(ret);
     }
     freeifaddrs(list);
     return found;
@@ -524,16 +534,16 @@ static void test_keys(void **state)
     if (!own_address(address, sizeof(address)))
         skip();
     static struct fixture f;
-    fixture_start(&f, &(struct net_server_options){.host = "0.0.0.0", .key = "first",
-                                                   .check_key = knows_key});
+    fixture_start(&f, &(struct net_server_options){
+                          .host = "0.0.0.0", .key = "first", .check_key = knows_key});
     static const struct {
         const char *path, *value;
         int status;
     } rows[] = {
-        {"echo/x", "Bearer first", 200},   {"echo/x", "bearer second", 200},
-        {"echo/x", "Bearer firs", 401},    {"echo/x", "Bearer first1", 401},
+        {"echo/x", "Bearer first", 200},      {"echo/x", "bearer second", 200},
+        {"echo/x", "Bearer firs", 401},       {"echo/x", "Bearer first1", 401},
         {"echo/x", "Bearer firstfirst", 401}, {"echo/x", "Basic first", 401},
-        {"nothing", "Bearer third", 401},  {"nothing", "Bearer first", 404},
+        {"nothing", "Bearer third", 401},     {"nothing", "Bearer first", 404},
         {"open", "Bearer third", 200},
     };
     struct err e;
@@ -565,8 +575,8 @@ static void test_wrong_options(void **state)
     assert_false(net_server_start(&(struct net_server_options){.host = "256.1.1.1.1"}, &s, &e));
     static struct fixture f; /* static: a failing test leaves threads behind */
     fixture_start(&f, NULL);
-    assert_false(net_server_start(
-        &(struct net_server_options){.port = net_server_port(f.server)}, &s, &e));
+    assert_false(
+        net_server_start(&(struct net_server_options){.port = net_server_port(f.server)}, &s, &e));
     fixture_stop(&f);
     net_server_stop(NULL, 0);
 }

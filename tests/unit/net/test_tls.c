@@ -58,7 +58,9 @@ static int try(struct fixture *f, struct net_tls *tls, const char *path, const c
     char url[128];
     assert_true(net_client_open(&(struct net_client_options){.tls = tls}, &c, &e));
     (void)snprintf(url, sizeof(url), "%s%s", f->base, path);
-    struct net_call call = {.url = url, .peer_name = peer_name, .flags = flags,
+    struct net_call call = {.url = url,
+                            .peer_name = peer_name,
+                            .flags = flags,
                             .deadline_ns = clock_deadline_ms(20000)};
     int result = 0;
     for (int i = 0; i < 2; i++) { /* twice: the second time on the kept connection */
@@ -133,7 +135,10 @@ static void test_traffic(void **state)
     for (size_t i = 0; i < FIXTURE_BODY_MAX; i++)
         data[i] = (char)(i * 13 >> 4);
     struct net_part parts[2] = {{data, 1000}, {data + 1000, FIXTURE_BODY_MAX - 1000}};
-    struct net_call call = {.method = "POST", .url = url, .parts = parts, .part_count = 2,
+    struct net_call call = {.method = "POST",
+                            .url = url,
+                            .parts = parts,
+                            .part_count = 2,
                             .deadline_ns = clock_deadline_ms(60000)};
     static const char *const paths[] = {"/echo", "/parts"};
     for (int i = 0; i < 2; i++) {
