@@ -1,0 +1,304 @@
+/* generate.c - the greedy decode loop. */
+#include "task/generate.h"
+
+#include "base/num.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STOPS_MAX 64
+
+struct loop {
+    const struct generate_job *job;
+    int64_t ids[GENERATE_TOKENS_MAX];      /* the start and what was generated */
+    int start_count, count;
+    int64_t eos[STOPS_MAX];
+    int eos_count;
+    int max_new;
+    char tokenizer[DIGEST_HEX + 1];
+    bool has_past;
+    int past_length;                       /* tokens that the past stands for */
+    struct tensor past[GENERATE_PORTS_MAX]; /* by index of the module's inputs; owned */
+    struct named_tensor inputs[GENERATE_PORTS_MAX];
+    struct tensor outputs[GENERATE_PORTS_MAX];
+    char *said;                            /* text given to on_text so far */
+};
+
+/* ---- settings ------------------------------------------------------------------------------- */
+
+static bool read_ids(const json_t *o, const char *key, int64_t *to, int max, int *count, struct err *e)
+{
+    json_t *list;
+    if (!json_need_array(o, "generation", key, (size_t)max, &list, e))
+        return false;
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *v = json_array_get(list, i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0)
+            return err_set(e, ERR_INVALID, "generation: '%s' should be token ids", key);
+        to[(*count)++] = json_integer_value(v);
+    }
+    return true;
+}
+
+static bool read_settings(struct loop *l, struct err *e)
+{
+    const json_t *o = l->job->settings;
+    uint64_t max_new;
+    const char *tokenizer;
+    if (!read_ids(o, "start", l->ids, 256, &l->count, e) || !read_ids(o, "eos", l->eos, STOPS_MAX, &l->eos_count, e) ||
+        !json_need_u64(o, "generation", "max_new_tokens", GENERATE_TOKENS_MAX - 256, &max_new, e) ||
+        !json_need_str(o, "generation", "tokenizer", &tokenizer, e))
+        return false;
+    if (l->count == 0 || !digest_valid(tokenizer))
+        return err_set(e, ERR_INVALID, "generation: 'start' is empty or 'tokenizer' is no digest");
+    memcpy(l->tokenizer, tokenizer, sizeof(l->tokenizer));
+    l->start_count = l->count;
+    l->max_new = (int)max_new;
+    return true;
+}
+
+/* ---- ports ---------------------------------------------------------------------------------- */
+
+static bool is_past(const char *name)
+{
+    return strncmp(name, "past_key_values", 15) == 0 || strncmp(name, "past_", 5) == 0;
+}
+
+/* "past_key_values.0.key" -> output "present.0.key" (or "present_key_values.0.key"). */
+static int present_of(const struct generate_job *job, const char *past)
+{
+    const char *tail = strchr(past, '.');
+    char a[TENSOR_NAME_MAX + 24], b[TENSOR_NAME_MAX + 24];
+    (void)snprintf(a, sizeof(a), "present%s", tail ? tail : "");
+    (void)snprintf(b, sizeof(b), "present_key_values%s", tail ? tail : "");
+    for (int i = 0; i < job->module_output_count; i++)
+        if (strcmp(job->module_outputs[i].name, a) == 0 || strcmp(job->module_outputs[i].name, b) == 0)
+            return i;
+    return -1;
+}
+
+/* The past of the first step: dynamic dims are the batch (first: 1) and the length (0). */
+static bool empty_past(const struct port *p, struct tensor *ret, struct err *e)
+{
+    struct shape s = p->shape;
+    for (int i = 0; i < s.rank; i++)
+        if (s.dims[i] < 0)
+            s.dims[i] = i == 0 ? 1 : 0;
+    return tensor_new(p->dtype, &s, ret, e);
+}
+
+static bool start_past(struct loop *l, struct err *e)
+{
+    for (int i = 0; i < l->job->module_input_count; i++) {
+        const struct port *p = &l->job->module_inputs[i];
+        if (!is_past(p->name))
+            continue;
+        l->has_past = true;
+        if (present_of(l->job, p->name) < 0)
+            return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' has no output to carry on with", p->name);
+        if (!empty_past(p, &l->past[i], e))
+            return false;
+    }
+    return true;
+}
+
+static bool ints(const struct port *p, int64_t n, int64_t first, int64_t step, struct tensor *ret, struct err *e)
+{
+    struct shape s = {.rank = p->shape.rank, .dims = {1, n}};
+    if (p->dtype != DT_I64 || p->shape.rank != 2)
+        return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be int64 of rank 2", p->name);
+    if (!tensor_new(DT_I64, &s, ret, e))
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        ((int64_t *)ret->data)[i] = first + i * step;
+    return true;
+}
+
+static bool new_ids(struct loop *l, const struct port *p, int from, struct tensor *ret, struct err *e)
+{
+    if (!ints(p, l->count - from, 0, 0, ret, e))
+        return false;
+    memcpy(ret->data, l->ids + from, (size_t)(l->count - from) * sizeof(int64_t));
+    return true;
+}
+
+static const struct tensor *given(const struct loop *l, const char *name)
+{
+    for (int i = 0; i < l->job->input_count; i++)
+        if (strcmp(l->job->inputs[i].name, name) == 0)
+            return &l->job->inputs[i].tensor;
+    return NULL;
+}
+
+static bool cache_branch(const struct loop *l, const struct port *p, struct tensor *ret, struct err *e)
+{
+    struct shape s = {.rank = 1, .dims = {1}};
+    if (p->dtype != DT_BOOL || !tensor_new(DT_BOOL, &s, ret, e))
+        return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be bool", p->name);
+    *(bool *)ret->data = l->past_length > 0;
+    return true;
+}
+
+/* The mask beside the encoder's states: ones, as many as there are states. */
+static bool encoder_mask(const struct loop *l, const struct port *p, struct tensor *ret, struct err *e)
+{
+    const struct tensor *states = given(l, "encoder_hidden_states");
+    return ints(p, states && states->shape.rank == 3 ? states->shape.dims[1] : 0, 1, 0, ret, e);
+}
+
+static bool fill_input(struct loop *l, int index, struct tensor *ret, struct err *e)
+{
+    const struct port *p = &l->job->module_inputs[index];
+    int from = l->has_past ? l->past_length : 0;
+    const struct tensor *fixed = given(l, p->name);
+    if (fixed) {
+        *ret = tensor_ref(fixed);
+        return true;
+    }
+    if (is_past(p->name)) {
+        *ret = tensor_ref(&l->past[index]);
+        return true;
+    }
+    if (strcmp(p->name, "input_ids") == 0 || strcmp(p->name, "decoder_input_ids") == 0)
+        return new_ids(l, p, from, ret, e);
+    if (strcmp(p->name, "attention_mask") == 0 || strcmp(p->name, "decoder_attention_mask") == 0)
+        return ints(p, l->count, 1, 0, ret, e);
+    if (strcmp(p->name, "position_ids") == 0)
+        return ints(p, l->count - from, from, 1, ret, e);
+    if (strcmp(p->name, "use_cache_branch") == 0)
+        return cache_branch(l, p, ret, e);
+    if (strcmp(p->name, "encoder_attention_mask") == 0)
+        return encoder_mask(l, p, ret, e);
+    return err_set(e, ERR_UNSUPPORTED, "decoder: nothing is known about its input '%s'", p->name);
+}
+
+/* ---- steps ---------------------------------------------------------------------------------- */
+
+static void clear_step(struct loop *l)
+{
+    for (int i = 0; i < l->job->module_input_count; i++)
+        tensor_clear(&l->inputs[i].tensor);
+    for (int i = 0; i < l->job->module_output_count; i++)
+        tensor_clear(&l->outputs[i]);
+}
+
+static bool run_step(struct loop *l, struct err *e)
+{
+    for (int i = 0; i < l->job->module_input_count; i++) {
+        memcpy(l->inputs[i].name, l->job->module_inputs[i].name, sizeof(l->inputs[i].name));
+        if (!fill_input(l, i, &l->inputs[i].tensor, e))
+            return false;
+    }
+    return l->job->step(l->job->ctx, l->inputs, l->job->module_input_count, l->outputs, e);
+}
+
+/* With a cache branch the encoder's own keys come out empty after the first step: those stay. */
+static void carry_past(struct loop *l)
+{
+    for (int i = 0; i < l->job->module_input_count; i++) {
+        if (!l->past[i].mem)
+            continue;
+        int from = present_of(l->job, l->job->module_inputs[i].name);
+        bool cross = strstr(l->job->module_inputs[i].name, ".encoder.") != NULL;
+        if (cross && l->past_length > 0)
+            continue;
+        tensor_clear(&l->past[i]);
+        l->past[i] = tensor_ref(&l->outputs[from]);
+    }
+    l->past_length = l->count;
+}
+
+static bool best_token(struct loop *l, int64_t *ret, struct err *e)
+{
+    const struct tensor *logits = NULL;
+    for (int i = 0; i < l->job->module_output_count; i++)
+        if (strcmp(l->job->module_outputs[i].name, "logits") == 0)
+            logits = &l->outputs[i];
+    if (!logits || logits->dtype != DT_F32 || logits->shape.rank != 3 || logits->bytes == 0)
+        return err_set(e, ERR_UNSUPPORTED, "decoder: should give 'logits' [1,tokens,vocabulary] float32");
+    int64_t width = logits->shape.dims[2];
+    const float *row = (const float *)logits->data + (logits->shape.dims[1] - 1) * width;
+    int64_t best = 0;
+    for (int64_t i = 1; i < width; i++)
+        if (row[i] > row[best])
+            best = i;
+    *ret = best;
+    return true;
+}
+
+static bool is_end(const struct loop *l, int64_t id)
+{
+    for (int i = 0; i < l->eos_count; i++)
+        if (l->eos[i] == id)
+            return true;
+    return false;
+}
+
+static bool decode(struct loop *l, char **ret, struct err *e)
+{
+    return prepare_decode(l->job->prepare, l->tokenizer, l->ids + l->start_count, (size_t)(l->count - l->start_count),
+                          ret, e);
+}
+
+/* Gives on what the text grew by.  A text that ends within a character (the replacement sign) or
+ * that changed before its end waits for the next token. */
+static bool say(struct loop *l, bool last, struct err *e)
+{
+    char *now;
+    if (!l->job->on_text)
+        return true;
+    if (!decode(l, &now, e))
+        return false;
+    size_t had = l->said ? strlen(l->said) : 0, n = strlen(now);
+    bool broken = !last && n >= 3 && strcmp(now + n - 3, "\xEF\xBF\xBD") == 0;
+    bool grows = n > had && !broken && (!had || strncmp(now, l->said, had) == 0);
+    bool ok = !grows || l->job->on_text(l->job->ctx, now + had, e);
+    if (grows) {
+        free(l->said);
+        l->said = now;
+    } else {
+        free(now);
+    }
+    return ok;
+}
+
+static bool loop_run(struct loop *l, struct err *e)
+{
+    for (int n = 0; n < l->max_new && l->count < GENERATE_TOKENS_MAX; n++) {
+        int64_t id;
+        if (cancel_fired(l->job->cancel))
+            return err_set(e, ERR_CANCELLED, "generation: the caller went away");
+        bool ok = run_step(l, e) && best_token(l, &id, e);
+        if (ok && l->has_past)
+            carry_past(l);
+        clear_step(l);
+        if (!ok)
+            return false;
+        if (is_end(l, id))
+            break;
+        l->ids[l->count++] = id;
+        if (!say(l, false, e))
+            return false;
+    }
+    return say(l, true, e);
+}
+
+bool generate_run(struct generate_job *job, char **text, uint32_t *tokens, struct err *e)
+{
+    if (job->module_input_count > GENERATE_PORTS_MAX || job->module_output_count > GENERATE_PORTS_MAX)
+        return err_set(e, ERR_TOO_LARGE, "decoder: more than the limit of %d ports", GENERATE_PORTS_MAX);
+    struct loop *l = calloc(1, sizeof(*l));
+    if (!l)
+        return err_set(e, ERR_MEMORY, "generation: no memory");
+    l->job = job;
+    bool ok = read_settings(l, e) && start_past(l, e) && loop_run(l, e) && decode(l, text, e);
+    if (ok)
+        *tokens = (uint32_t)(l->count - l->start_count);
+    clear_step(l);
+    for (int i = 0; i < job->module_input_count; i++)
+        tensor_clear(&l->past[i]);
+    free(l->said);
+    free(l);
+    return ok;
+}
