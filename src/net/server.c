@@ -115,7 +115,7 @@ static enum MHD_Result access_request(void *arg, struct MHD_Connection *c, const
         return MHD_YES;
     if (r->state == REQUEST_BODY)
         handle(r);
-    connection_touch(r);
+    connection_touch(r); /* the handler may have taken longer than idle_s */
     return reply_queue(r);
 }
 

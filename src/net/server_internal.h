@@ -85,7 +85,6 @@ struct stream {
     bool begun;          /* the answer's head may go out */
     bool returned;       /* the handler is done, with or without a stream */
     bool ended, complete;
-    bool gone;  /* the client, or the connection's interest in the stream */
     char *data; /* owned; bytes start .. end wait for the client */
     size_t start, end, capacity;
 

@@ -7,7 +7,7 @@
  *     net_stream_begin ── begun ─────────────▶ stream_run_handler returns, the head is queued
  *     net_stream_write ── data ──────────────▶ stream_pull (waits for data)
  *     net_stream_end ──── ended ─────────────▶ stream_pull says end
- *     returns            ◀── gone ──────────── stream_finish (waits for the return)
+ *     returns            ◀── token fires ───── stream_finish (waits for the return)
  *
  * Threads: the stream's lock protects the buffer and the flags.  It is never held while a token is
  * watched or fired by us, because the token's watch takes it. */
@@ -97,11 +97,9 @@ void stream_finish(struct net_request *r)
     if (!s)
         return;
     monitor_lock(&s->lock);
-    s->gone = true;
-    bool running = !s->returned;
-    monitor_wake(&s->lock);
+    bool writing = s->begun && !s->returned;
     monitor_unlock(&s->lock);
-    if (running && s->begun)
+    if (writing)
         cancel_fire(r->cancel);
     if (s->started)
         (void)pthread_join(s->thread, NULL);
@@ -165,10 +163,10 @@ static bool stream_put(struct net_request *r, const char *data, size_t size, siz
                        struct err *e)
 {
     struct stream *s = r->stream;
-    while (s->end - s->start == NET_STREAM_BUFFER && !s->gone && !cancel_fired(r->cancel))
+    while (s->end - s->start == NET_STREAM_BUFFER && !cancel_fired(r->cancel))
         if (!monitor_wait(&s->lock, r->deadline_ns))
             return err_set(e, ERR_TIMEOUT, "stream: the client did not read in time");
-    if (s->gone || cancel_fired(r->cancel))
+    if (cancel_fired(r->cancel))
         return err_set(e, ERR_CANCELLED, "stream: the client has gone");
     size_t n = stream_room(s, size);
     if (n == 0)

@@ -76,10 +76,9 @@ static void waiter_wake(void *arg)
     pthread_mutex_unlock(&w->lock);
 }
 
-static void wait_open(struct net_request *r, void *ctx)
+/* Until the client goes (false) or the test lets it on. */
+static bool wait_for_test(struct fixture *f, struct cancel *c)
 {
-    struct fixture *f = ctx;
-    struct cancel *c = net_request_cancel(r);
     struct waiter w = {.lock = PTHREAD_MUTEX_INITIALIZER, .cond = PTHREAD_COND_INITIALIZER};
     struct cancel_watch by_client = {.fired = waiter_wake, .arg = &w}, by_test = by_client;
     cancel_watch(c, &by_client);
@@ -93,7 +92,21 @@ static void wait_open(struct net_request *r, void *ctx)
     cancel_unwatch(f->open, &by_test);
     if (cancel_fired(c))
         f->cancelled++;
+    return !cancel_fired(c);
+}
+
+static void wait_open(struct net_request *r, void *ctx)
+{
+    (void)wait_for_test(ctx, net_request_cancel(r));
     net_reply(r, 200, "text/plain", "done", 4);
+}
+
+static void stream_pause(struct net_request *r, void *ctx)
+{
+    struct err e;
+    if (net_stream_begin(r, 200, "text/plain", &e) && net_stream_write(r, "before ", 7, &e) &&
+        wait_for_test(ctx, net_request_cancel(r)) && net_stream_write(r, "after", 5, &e))
+        net_stream_end(r, true);
 }
 
 static void ping(struct net_request *r, void *ctx)
@@ -178,6 +191,7 @@ const struct net_route fixture_routes[] = {
     {.method = "POST", .path = "/parts", .max_body = FIXTURE_BODY_MAX, .handle = reply_parts},
     {.method = "POST", .path = "/keep", .max_body = FIXTURE_BODY_MAX, .handle = keep_body},
     {.method = "GET", .path = "/wait", .handle = wait_open},
+    {.method = "GET", .path = "/pause", .flags = NET_STREAMS, .handle = stream_pause},
     {.method = "GET", .path = "/ping", .flags = NET_CONTROL, .handle = ping},
     {.method = "GET", .path = "/stream", .flags = NET_STREAMS, .handle = stream_count},
     {.method = "GET", .path = "/endless", .flags = NET_STREAMS, .handle = stream_endless},

@@ -23,7 +23,7 @@ struct fixture {
 };
 
 /* GET /echo/{name}?q=…   POST /echo   POST /parts   POST /keep   GET /wait   GET /ping (control)
- * GET /stream   GET /endless   GET /broken   GET /none   GET /twice   POST /json (only JSON)
+ * GET /stream   GET /pause   GET /endless   GET /broken   GET /none   GET /twice   POST /json (only JSON)
  * POST /sized (needs a length)   GET /rest/{path...}   GET /open (anonymous) */
 extern const struct net_route fixture_routes[];
 extern const size_t fixture_route_count;

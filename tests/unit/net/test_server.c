@@ -337,6 +337,9 @@ static void test_client_gone_ends_a_stream(void **state)
     (void)raw_read_until(fd, "\r\n\r\n", some, sizeof(some));
     close(fd);
     await(&f.cancelled, 1);
+    /* a client that wants the head alone ends it, too */
+    expect_status(&f, "HEAD", "/endless", 200);
+    await(&f.cancelled, 2);
     fixture_stop(&f);
 }
 
@@ -481,6 +484,39 @@ static void test_graceful_stop(void **state)
     assert_int_equal(f.cancelled, 0);
     net_client_close(f.client);
     cancel_unref(f.open);
+}
+
+/* The idle limit ends connections that nobody uses, not requests that take longer than it. */
+static void test_idle_limit(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    fixture_start(&f, &(struct net_server_options){.idle_s = 1});
+    char answer[1024];
+    int idle = raw_connect(net_server_port(f.server)),
+        busy = raw_connect(net_server_port(f.server));
+    int pause = raw_connect(net_server_port(f.server));
+    raw_send(busy, "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n");
+    raw_send(pause, "GET /pause HTTP/1.1\r\nHost: a\r\n\r\n");
+    await(&f.waiting, 2);
+    int64_t start = clock_now_ns();
+    assert_int_equal(raw_read_until(idle, "never", answer, sizeof(answer)), 0);
+    assert_true(clock_ms_since(start) < 9000);
+    close(idle);
+    while (clock_ms_since(start) < 2500) /* what is tested is time itself */
+        usleep(100000);
+    cancel_fire(f.open);
+    (void)raw_read_until(busy, "done", answer, sizeof(answer));
+    assert_non_null(strstr(answer, "done"));
+    raw_send(busy, "GET /ping HTTP/1.1\r\nHost: a\r\n\r\n");
+    (void)raw_read_until(busy, "pong", answer, sizeof(answer));
+    assert_non_null(strstr(answer, "pong"));
+    close(busy);
+    (void)raw_read_until(pause, "after\r\n0\r\n\r\n", answer, sizeof(answer));
+    assert_non_null(strstr(answer, "before"));
+    assert_non_null(strstr(answer, "after\r\n0\r\n\r\n"));
+    close(pause);
+    fixture_stop(&f);
 }
 
 static void test_stop_without_grace_fires_tokens(void **state)
@@ -628,6 +664,7 @@ int main(void)
         cmocka_unit_test(test_load_limit),
         cmocka_unit_test(test_a_thousand_waiting_connections),
         cmocka_unit_test(test_graceful_stop),
+        cmocka_unit_test(test_idle_limit),
         cmocka_unit_test(test_stop_without_grace_fires_tokens),
         cmocka_unit_test(test_public_checks),
         cmocka_unit_test(test_keys),
