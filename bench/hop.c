@@ -1,0 +1,269 @@
+/* hop.c - what a hop costs: 4 KB there, 128 bytes back, over loopback, on one warm connection.
+ *
+ * Four stacks take turns in the same run, so that the machine's moods hit all alike; only the
+ * ratios mean something.
+ *     echo     bare sockets
+ *     bare     libmicrohttpd with thread per connection, libcurl, both with few settings
+ *     ours     net_server and net_client
+ *     streams  the same by a NET_STREAMS route (the handler has a thread of its own)
+ *
+ * Exit 1 when ours takes more than LIMIT times bare. */
+#include "base/clock.h"
+#include "base/num.h"
+#include "base/sync.h"
+#include "lib/samples.h"
+#include "net/client.h"
+#include "net/server.h"
+
+#include <arpa/inet.h>
+#include <curl/curl.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define REQUEST_BYTES 4096
+#define ANSWER_BYTES 128
+#define ROUNDS 7
+#define PER_ROUND 1500
+#define WARM 50
+#define LIMIT 1.2
+
+static char request[REQUEST_BYTES], answer[ANSWER_BYTES];
+
+/* A stack: one round trip per call; false ends the benchmark. */
+struct stack {
+    const char *name;
+    bool (*call)(void *self);
+    void *self;
+    struct samples samples;
+};
+
+/* ---- echo ---- */
+
+static bool read_all(int fd, char *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = recv(fd, data, size, 0);
+        if (n <= 0)
+            return false;
+        data += n;
+        size -= (size_t)n;
+    }
+    return true;
+}
+
+static void *echo_serve(void *arg)
+{
+    int listen_fd = *(int *)arg, one = 1, fd = accept(listen_fd, NULL, NULL);
+    static char data[REQUEST_BYTES];
+    if (fd < 0)
+        return NULL;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    while (read_all(fd, data, sizeof(data)))
+        if (send(fd, answer, sizeof(answer), MSG_NOSIGNAL) != (ssize_t)sizeof(answer))
+            break;
+    close(fd);
+    return NULL;
+}
+
+static bool echo_call(void *self)
+{
+    int fd = *(int *)self;
+    char data[ANSWER_BYTES];
+    return send(fd, request, sizeof(request), MSG_NOSIGNAL) == (ssize_t)sizeof(request) &&
+           read_all(fd, data, sizeof(data));
+}
+
+static bool echo_open(int *ret_listen, int *ret_fd)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof(at);
+    int one = 1;
+    *ret_listen = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    *ret_fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return *ret_listen >= 0 && *ret_fd >= 0 &&
+           bind(*ret_listen, (struct sockaddr *)&at, size) == 0 && listen(*ret_listen, 1) == 0 &&
+           getsockname(*ret_listen, (struct sockaddr *)&at, &size) == 0 &&
+           connect(*ret_fd, (struct sockaddr *)&at, size) == 0 &&
+           setsockopt(*ret_fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) == 0;
+}
+
+/* ---- bare libraries ---- */
+
+static enum MHD_Result bare_access(void *arg, struct MHD_Connection *c, const char *url,
+                                   const char *method, const char *version, const char *data,
+                                   size_t *size, void **state)
+{
+    (void)arg;
+    (void)url;
+    (void)method;
+    (void)version;
+    (void)data;
+    static int begun;
+    if (!*state) {
+        *state = &begun;
+        return MHD_YES;
+    }
+    if (*size) {
+        *size = 0;
+        return MHD_YES;
+    }
+    struct MHD_Response *r =
+        MHD_create_response_from_buffer(sizeof(answer), answer, MHD_RESPMEM_PERSISTENT);
+    enum MHD_Result queued = MHD_queue_response(c, 200, r);
+    MHD_destroy_response(r);
+    return queued;
+}
+
+static size_t bare_receive(char *data, size_t item, size_t count, void *arg)
+{
+    (void)data;
+    *(size_t *)arg += item * count;
+    return item * count;
+}
+
+static bool bare_call(void *self)
+{
+    CURL *curl = self;
+    size_t received = 0;
+    return curl_easy_setopt(curl, CURLOPT_WRITEDATA, &received) == CURLE_OK &&
+           curl_easy_perform(curl) == CURLE_OK && received == ANSWER_BYTES;
+}
+
+static CURL *bare_client(uint16_t port)
+{
+    char url[64];
+    CURL *curl = curl_easy_init();
+    if (!curl)
+        return NULL;
+    (void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/hop", port);
+    (void)curl_easy_setopt(curl, CURLOPT_URL, url);
+    (void)curl_easy_setopt(curl, CURLOPT_PROXY, "");
+    (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request);
+    (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)sizeof(request));
+    (void)curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, bare_receive);
+    return curl;
+}
+
+/* ---- ours ---- */
+
+static void answer_hop(struct net_request *r, void *ctx)
+{
+    (void)ctx;
+    net_reply(r, 200, "application/octet-stream", answer, sizeof(answer));
+}
+
+static const struct net_route routes[] = {
+    {.method = "POST", .path = "/hop", .max_body = REQUEST_BYTES, .handle = answer_hop},
+    {.method = "POST",
+     .path = "/streams",
+     .max_body = REQUEST_BYTES,
+     .flags = NET_STREAMS,
+     .handle = answer_hop},
+};
+
+struct ours {
+    struct net_client *client;
+    char url[64];
+};
+
+static bool ours_call(void *self)
+{
+    const struct ours *o = self;
+    struct net_part part = {request, sizeof(request)};
+    struct net_call call = {.method = "POST", .url = o->url, .parts = &part, .part_count = 1};
+    struct net_answer a;
+    if (!net_call(o->client, &call, &a, NULL))
+        return false;
+    bool ok = a.status == 200 && a.size == ANSWER_BYTES;
+    net_answer_clear(&a);
+    return ok;
+}
+
+/* ---- run ---- */
+
+static bool run_rounds(struct stack *stacks, size_t count)
+{
+    for (int round = 0; round < ROUNDS; round++)
+        for (size_t i = 0; i < count; i++)
+            for (int n = 0; n < WARM + PER_ROUND; n++) {
+                int64_t start = clock_now_ns();
+                if (!stacks[i].call(stacks[i].self))
+                    return false;
+                if (n >= WARM)
+                    samples_add(&stacks[i].samples, start, clock_now_ns());
+            }
+    return true;
+}
+
+static int report(struct stack *stacks, size_t count)
+{
+    double echo = samples_at(&stacks[0].samples, 0.5);
+    double bare = samples_at(&stacks[1].samples, 0.5), ours = samples_at(&stacks[2].samples, 0.5);
+    printf("hop: %d bytes there, %d back, %d x %d requests\n", REQUEST_BYTES, ANSWER_BYTES, ROUNDS,
+           PER_ROUND);
+    printf("%-8s %8s %8s %8s %8s\n", "stack", "p50 us", "p99 us", "/ echo", "/ bare");
+    for (size_t i = 0; i < count; i++) {
+        double p50 = samples_at(&stacks[i].samples, 0.5);
+        printf("%-8s %8.1f %8.1f %8.2f %8.2f\n", stacks[i].name, p50,
+               samples_at(&stacks[i].samples, 0.99), p50 / echo, p50 / bare);
+    }
+    bool ok = ours <= LIMIT * bare;
+    printf("ours / bare %.2f, limit %.1f: %s\n", ours / bare, LIMIT, ok ? "ok" : "over");
+    return ok ? 0 : 1;
+}
+
+int main(void)
+{
+    int listen_fd, fd;
+    pthread_t thread;
+    struct err e = {0};
+    struct ours plain, streams;
+    struct net_server *server;
+    struct net_group group = {routes, ARRAY_LEN(routes), NULL};
+    if (!echo_open(&listen_fd, &fd) || !thread_start(&thread, "echo", echo_serve, &listen_fd, &e) ||
+        !net_client_open(NULL, &plain.client, &e) ||
+        !net_server_start(&(struct net_server_options){.groups = &group, .group_count = 1}, &server,
+                          &e)) {
+        fprintf(stderr, "hop: %s\n", e.text[0] ? e.text : "sockets");
+        return 1;
+    }
+    struct MHD_Daemon *daemon = MHD_start_daemon(MHD_USE_THREAD_PER_CONNECTION |
+                                                     MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL,
+                                                 0, NULL, NULL, bare_access, NULL, MHD_OPTION_END);
+    const union MHD_DaemonInfo *info =
+        daemon ? MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
+    CURL *curl = info ? bare_client(info->port) : NULL;
+    streams.client = plain.client;
+    (void)snprintf(plain.url, sizeof(plain.url), "http://127.0.0.1:%u/hop",
+                   net_server_port(server));
+    (void)snprintf(streams.url, sizeof(streams.url), "http://127.0.0.1:%u/streams",
+                   net_server_port(server));
+    struct stack stacks[] = {{"echo", echo_call, &fd, {0}},
+                             {"bare", bare_call, curl, {0}},
+                             {"ours", ours_call, &plain, {0}},
+                             {"streams", ours_call, &streams, {0}}};
+    bool ok = curl != NULL;
+    for (size_t i = 0; i < ARRAY_LEN(stacks); i++)
+        ok = samples_init(&stacks[i].samples) && ok;
+    ok = ok && run_rounds(stacks, ARRAY_LEN(stacks));
+    int result = ok ? report(stacks, ARRAY_LEN(stacks)) : 1;
+    if (!ok)
+        fprintf(stderr, "hop: a call failed\n");
+    for (size_t i = 0; i < ARRAY_LEN(stacks); i++)
+        samples_free(&stacks[i].samples);
+    curl_easy_cleanup(curl);
+    if (daemon)
+        MHD_stop_daemon(daemon);
+    net_client_close(plain.client);
+    net_server_stop(server, 1000);
+    close(fd);
+    (void)pthread_join(thread, NULL);
+    close(listen_fd);
+    return result;
+}
