@@ -1,8 +1,8 @@
 /* processor.c - one face for the kinds of processors: which kind a configuration is for, creation,
  * digest, and the way to the kind's own file. */
-#include "media/processor_internal.h"
-
 #include "base/num.h"
+#include "media/processor_internal.h"
+#include "media/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -155,21 +155,63 @@ struct digest processor_digest(const struct processor *p)
     return p->digest;
 }
 
+bool processor_create_text(struct tokenizer *t, const struct digest *digest, struct processor **ret,
+                           struct err *e)
+{
+    if (!new_processor(PROCESSOR_TEXT, digest->hex, strlen(digest->hex), ret, e))
+        return false;
+    (*ret)->text = t;
+    return true;
+}
+
+const struct tokenizer *processor_tokenizer(const struct processor *p)
+{
+    return p->kind == PROCESSOR_TEXT ? p->text : NULL;
+}
+
 void processor_destroy(struct processor *p)
 {
     if (!p)
         return;
-    if (p->kind == PROCESSOR_IMAGE)
+    switch (p->kind) {
+    case PROCESSOR_IMAGE:
         image_processor_free(p->image);
-    else
+        break;
+    case PROCESSOR_AUDIO:
         audio_processor_free(p->audio);
+        break;
+    case PROCESSOR_TEXT:
+        tokenizer_destroy(p->text);
+        break;
+    }
     free(p);
 }
 
 size_t processor_outputs(const struct processor *p, struct port ret[PROCESSOR_OUTPUTS_MAX])
 {
-    return p->kind == PROCESSOR_IMAGE ? image_processor_outputs(p->image, ret)
-                                      : audio_processor_outputs(p->audio, ret);
+    switch (p->kind) {
+    case PROCESSOR_IMAGE:
+        return image_processor_outputs(p->image, ret);
+    case PROCESSOR_AUDIO:
+        return audio_processor_outputs(p->audio, ret);
+    case PROCESSOR_TEXT:
+        break;
+    }
+    return text_processor_outputs(ret);
+}
+
+static bool run(const struct processor *p, const void *data, size_t size, struct named_tensor *ret,
+                struct err *e)
+{
+    switch (p->kind) {
+    case PROCESSOR_IMAGE:
+        return image_processor_run(p->image, data, size, ret, e);
+    case PROCESSOR_AUDIO:
+        return audio_processor_run(p->audio, data, size, ret, e);
+    case PROCESSOR_TEXT:
+        break;
+    }
+    return text_processor_run(p->text, data, size, ret, e);
 }
 
 bool processor_run(const struct processor *p, const void *data, size_t size,
@@ -180,9 +222,7 @@ bool processor_run(const struct processor *p, const void *data, size_t size,
     size_t n = processor_outputs(p, ports);
     if (n > max_out)
         return err_set(e, ERR_INTERNAL, "processor: %zu outputs, room for %zu", n, max_out);
-    bool ok = p->kind == PROCESSOR_IMAGE ? image_processor_run(p->image, data, size, out, e)
-                                         : audio_processor_run(p->audio, data, size, out, e);
-    if (!ok)
+    if (!run(p, data, size, out, e))
         return false;
     memcpy(ret_out, out, n * sizeof(*out));
     *ret_n = n;

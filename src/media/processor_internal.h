@@ -39,5 +39,9 @@ size_t audio_processor_outputs(const struct audio_processor *p, struct port *ret
 bool audio_processor_run(const struct audio_processor *p, const void *data, size_t size,
                          struct named_tensor *ret_out, struct err *e);
 
+size_t text_processor_outputs(struct port *ret);
+bool text_processor_run(const struct tokenizer *t, const void *data, size_t size,
+                        struct named_tensor *ret_out, struct err *e);
+
 /* A port with this name; dims: -1 for what depends on the media. */
 struct port processor_port(const char *name, enum dtype dtype, int rank, const int64_t *dims);

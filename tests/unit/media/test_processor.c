@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "libmedia.h"
 #include "media/processor.h"
+#include "media/tokenizer.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -260,6 +261,48 @@ static void bad_media_is_an_error(void **state)
     p = make(PROCESSOR_AUDIO, "{\"feature_extractor_type\":\"WhisperFeatureExtractor\"}");
     assert_false(processor_run(p, "no sound", 8, out, PROCESSOR_OUTPUTS_MAX, &n, &e));
     assert_int_equal(e.code, ERR_MEDIA_TYPE);
+    processor_destroy(p);
+}
+
+static const char tokenizer_json[] =
+    "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[],"
+    "\"normalizer\":{\"type\":\"Lowercase\"},\"pre_tokenizer\":{\"type\":\"Whitespace\"},"
+    "\"post_processor\":null,\"decoder\":null,\"model\":{\"type\":\"WordLevel\","
+    "\"vocab\":{\"[UNK]\":0,\"a\":7,\"red\":5,\"shoe\":3},\"unk_token\":\"[UNK]\"}}";
+
+static void text_becomes_ids(void **state)
+{
+    (void)state;
+    struct err e;
+    struct tokenizer *t;
+    struct processor *p;
+    struct digest d = digest_of(tokenizer_json, strlen(tokenizer_json));
+    if (!tokenizer_create(tokenizer_json, strlen(tokenizer_json), &t, &e))
+        fail_msg("%s", e.text);
+    assert_true(processor_create_text(t, &d, &p, &e));
+    assert_int_equal(processor_kind(p), PROCESSOR_TEXT);
+    assert_ptr_equal(processor_tokenizer(p), t);
+
+    struct port ports[PROCESSOR_OUTPUTS_MAX];
+    struct named_tensor out[PROCESSOR_OUTPUTS_MAX];
+    static const char *const names[] = {"input_ids", "attention_mask", "token_type_ids"};
+    static const int64_t want[3][4] = {{7, 5, 0, 3}, {1, 1, 1, 1}, {0, 0, 0, 0}};
+    size_t n = 0;
+    assert_int_equal(processor_outputs(p, ports), 3);
+    /* what follows the given bytes is not looked at */
+    assert_true(processor_run(p, "A red big shoe!", 14, out, PROCESSOR_OUTPUTS_MAX, &n, &e));
+    assert_int_equal(n, 3);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(out[i].name, names[i]);
+        assert_true(tensor_fits(&out[i].tensor, &ports[i], &e));
+        assert_int_equal(out[i].tensor.shape.dims[1], 4);
+        assert_memory_equal(out[i].tensor.data, want[i], sizeof(want[i]));
+    }
+    clear(out, n);
+    assert_false(processor_run(p, "a\0b", 3, out, PROCESSOR_OUTPUTS_MAX, &n, &e));
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_false(processor_run(p, "a", TOKENIZER_TEXT_MAX + 1, out, PROCESSOR_OUTPUTS_MAX, &n, &e));
+    assert_int_equal(e.code, ERR_TOO_LARGE);
     processor_destroy(p);
 }
 
