@@ -312,6 +312,7 @@ int main(void)
         cmocka_unit_test(pictures_bit_by_bit),        cmocka_unit_test(sound_within_bound),
         cmocka_unit_test(unknown_settings_are_named), cmocka_unit_test(kinds_are_told_apart),
         cmocka_unit_test(digest_is_of_kind_and_text), cmocka_unit_test(bad_media_is_an_error),
+        cmocka_unit_test(text_becomes_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
