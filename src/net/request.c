@@ -6,7 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
-#define BODY_START (1u << 20) /* first allocation of a body; doubles from there */
+#define BODY_START (4u << 20) /* most of a body that is reserved at once */
 
 struct net_request *request_begin(struct net_server *s, const char *url, struct MHD_Connection *c)
 {
@@ -57,7 +57,7 @@ void request_end(struct net_request *r)
         MHD_destroy_response(r->response);
     free(r->body);
     free(r->taken);
-    budget_give(s->budget, r->body_capacity);
+    budget_give(s->budget, r->body_size);
     for (int i = 0; i < r->header_count; i++) {
         free((char *)(uintptr_t)r->headers[i].name);
         free((char *)(uintptr_t)r->headers[i].value);
@@ -91,25 +91,19 @@ void budget_unref(struct body_budget *b)
         free(b);
 }
 
-/* Grows by doubling up to the announced length: a client that announces much and sends little
- * takes little. */
-static bool body_grow(struct net_request *r, size_t need, struct err *e)
+/* Room for size bytes and a 0.  The announced length is reserved at once up to BODY_START (pages
+ * that are never written cost nothing) and reached by doubling beyond. */
+static bool body_grow(struct net_request *r, size_t size)
 {
     size_t capacity = num_max(r->body_capacity * 2, BODY_START);
     if (r->has_length)
         capacity = num_min(capacity, (size_t)r->body_expected + 1);
-    capacity = num_max(capacity, need + 1);
-    size_t more = capacity - r->body_capacity;
-    if (!budget_take(r->server->budget, more))
-        return err_set(e, ERR_BUSY, "server: request bodies hold %zu bytes, the limit",
-                       r->server->budget->max);
+    capacity = num_max(capacity, size + 1);
     if (!r->taken)
         r->taken = calloc(1, sizeof(*r->taken));
     char *data = r->taken ? realloc(r->body, capacity) : NULL;
-    if (!data) {
-        budget_give(r->server->budget, more);
-        return err_set(e, ERR_MEMORY, "server: no memory for a body of %zu bytes", need);
-    }
+    if (!data)
+        return false;
     r->body = data;
     r->body_capacity = capacity;
     return true;
@@ -117,10 +111,17 @@ static bool body_grow(struct net_request *r, size_t need, struct err *e)
 
 bool request_body_add(struct net_request *r, const char *data, size_t size, struct err *e)
 {
+    struct body_budget *budget = r->server->budget;
     if (size > r->route->max_body - r->body_size)
         return err_set(e, ERR_TOO_LARGE, "body: over the limit of %zu bytes", r->route->max_body);
-    if (r->body_size + size + 1 > r->body_capacity && !body_grow(r, r->body_size + size, e))
-        return false;
+    if (!budget_take(budget, size))
+        return err_set(e, ERR_BUSY, "server: request bodies hold %zu bytes, the limit",
+                       budget->max);
+    if (r->body_size + size + 1 > r->body_capacity && !body_grow(r, r->body_size + size)) {
+        budget_give(budget, size);
+        return err_set(e, ERR_MEMORY, "server: no memory for a body of %zu bytes",
+                       r->body_size + size);
+    }
     memcpy(r->body + r->body_size, data, size);
     r->body_size += size;
     r->body[r->body_size] = 0;
@@ -136,7 +137,7 @@ const void *net_request_body(const struct net_request *r, size_t *ret_size)
 static void taken_release(void *arg)
 {
     struct taken_body *t = arg;
-    budget_give(t->budget, t->capacity);
+    budget_give(t->budget, t->size);
     budget_unref(t->budget);
     free(t->data);
     free(t);
@@ -154,7 +155,7 @@ void net_request_take_body(struct net_request *r, struct net_body *ret)
         return;
     struct taken_body *t = r->taken;
     atomic_fetch_add(&r->server->budget->refs, 1);
-    *t = (struct taken_body){r->server->budget, r->body, r->body_capacity};
+    *t = (struct taken_body){r->server->budget, r->body, r->body_size};
     *ret = (struct net_body){r->body, r->body_size, taken_release, t};
     r->body = NULL;
     r->taken = NULL;

@@ -99,7 +99,7 @@ enum request_state { REQUEST_NEW, REQUEST_BODY, REQUEST_SWALLOW, REQUEST_ANSWERE
 struct taken_body {
     struct body_budget *budget; /* owned reference */
     char *data;                 /* owned */
-    size_t capacity;
+    size_t size;
 };
 
 struct net_request {
