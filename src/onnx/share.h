@@ -1,0 +1,92 @@
+/* share.h - models cut into modules, and what of them is the same in several models.
+ *
+ * The steps, over all models at once:
+ *   1 fold       each model to its canonical graph                               fold.h
+ *   2 classes    nodes that compute the same from the inputs on have one class   fingerprint.c
+ *   3 match      equal parts behind different things: ports are put there        match.c
+ *   4 colours    who has a class, and which modalities it depends on             colour.c
+ *   5 cuts       boundaries where few tensors cross                              cut.c
+ *   6 regions    connected, acyclic parts of one colour; small ones fold         region.c
+ *   7 modules    each region in each model as nodes with numbered ports; its digest is its identity
+ *                (so a wrong guess of the steps before costs sharing, never truth) module.c
+ *
+ * Ownership: models are kept and stay open until share_free().  Threads: one at a time.
+ *
+ * Unresolved: an export with all axes fixed shares little with a dynamic one; equal layers behind a
+ * changed first one are found, but weights used by different operators only count as near misses. */
+#pragma once
+#include "base/digest.h"
+#include "onnx/onnx.h"
+
+#define SHARE_MODELS_MAX 64u
+#define SHARE_CALLS_MAX 4096u
+
+/* Where a tensor comes from: an input of the model, or an output of one of its calls. */
+struct share_ref {
+    bool call;
+    uint32_t index;  /* input, or call */
+    uint32_t output; /* of the call */
+};
+
+struct share_call {
+    uint32_t module;
+    struct share_ref *inputs; /* owned; one for each input of the module */
+};
+
+struct share_model {
+    struct onnx *m;    /* kept */
+    uint32_t *modules; /* owned: distinct, in order of first call */
+    size_t module_count;
+    struct share_call *calls; /* owned, in an order in which they can run */
+    size_t call_count;
+    struct share_ref *outputs; /* owned: one for each output of the model */
+    uint64_t source_bytes;
+};
+
+enum share_role { SHARE_ENCODER, SHARE_HEAD, SHARE_DECODER, SHARE_OTHER };
+
+struct share_module {
+    struct digest digest;
+    uint64_t models; /* one bit for each model that has it */
+    enum share_role role;
+    bool by_pattern;     /* equal by a canonical form, not node by node */
+    uint32_t modalities; /* bits of enum share_modality */
+    size_t nodes;        /* of the exporter, as written */
+    uint64_t weight_bytes;
+    double flops;                  /* batch 1; NaN: not known */
+    struct port *inputs, *outputs; /* owned; names are canonical: in0 ..., out0 ... */
+    size_t input_count, output_count;
+    uint32_t model; /* whose nodes are written */
+    void *detail;   /* owned by share, for write.c */
+};
+
+/* In this order they are named. */
+enum share_modality { SHARE_IMAGE = 1, SHARE_AUDIO = 2, SHARE_TEXT = 4, SHARE_TENSOR = 8 };
+
+/* Weights that two models have both, and no common module holds. */
+struct share_near {
+    uint32_t models[2];
+    uint32_t tensors;
+    uint64_t bytes;
+    char why[160];
+};
+
+struct share {
+    struct share_model *models; /* owned */
+    size_t model_count;
+    struct share_module *modules; /* owned */
+    size_t module_count;
+    struct share_near *near; /* owned */
+    size_t near_count;
+    uint64_t unshared_bytes, shared_bytes;
+    struct work *work; /* private */
+};
+
+/* min_share: bytes that sharing must save for a region to be a module of its own. */
+bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, struct share **ret,
+                struct err *e);
+void share_free(struct share *s);
+
+/* Writes module number i to FOLDER/module.onnx and FOLDER/weights.bin (none when it has no constant
+ * of 1 KiB and more); the folder must be there. */
+bool share_write(const struct share *s, size_t i, const char *folder, struct err *e);

@@ -1,0 +1,100 @@
+/* work.h - the data of share_find() between its steps, for the files of this folder only.
+ *
+ *   models[]    each with its canonical graph; every node has a class, every value a code
+ *   classes[]   nodes that compute the same; edges between them are those of all models together
+ *
+ * A code says what a value is: a constant, a leaf (input or port) or an output of a class.  A port
+ * is put on values by a token: who uses the value sees the token instead of the value's own code.
+ *
+ * A class is light when it depends on no input's content, only on shapes, and holds no table of
+ * numbers: it belongs to no module; every module that uses it computes it again.  A class that is
+ * `copied` is likewise computed again by each of its users. */
+#pragma once
+#include "onnx/fold.h"
+#include "onnx/share.h"
+
+#define CODE_CONST ((uint64_t)1 << 62)
+#define CODE_LEAF ((uint64_t)2 << 62)
+#define CODE_NODE ((uint64_t)3 << 62)
+#define CODE_SLOT_BITS 16
+#define CODE_MASK (((uint64_t)1 << 62) - 1)
+
+#define NO_REGION UINT32_MAX
+
+struct wmodel {
+    struct fgraph *g; /* owned */
+    uint32_t *cls;    /* owned: class of each node (ONNX_NONE: dead) */
+    uint64_t *code;   /* owned: of each value, before tokens */
+    uint32_t *token;  /* owned: of each value; 0: none */
+    uint64_t *mask;   /* owned: of each value: modalities that it depends on */
+    uint8_t *group;   /* owned: modality of each input */
+};
+
+struct wclass {
+    uint32_t sig;
+    uint32_t local;             /* operator and constants, whatever the other inputs are */
+    uint64_t owners;            /* models */
+    uint64_t weight;            /* bytes of its constants */
+    bool depends;               /* on the content of an input */
+    bool light, copied, output; /* output: of a model */
+    bool ported;                /* a token stands on one of its values */
+    uint64_t colour;
+    uint32_t order; /* topological */
+    uint32_t region;
+    uint32_t edge_first, edge_count; /* users, in work.edges */
+};
+
+#define EDGE_TOKEN 1u /* through a port */
+struct wedge {
+    uint32_t from, to; /* classes */
+    uint64_t value;    /* code that crosses */
+    uint32_t flags;
+};
+
+struct token_code {
+    uint64_t code;
+    uint32_t token;
+};
+
+struct work {
+    struct known known;
+    struct wmodel *models; /* owned */
+    uint32_t model_count;
+    struct intern leaves, class_ids, locals;
+    POOL(struct wclass) classes;
+    POOL(struct wedge) edges;       /* sorted by from, to, value; each once */
+    POOL(struct token_code) tokens; /* sorted by code: every value of that code is a port */
+    uint32_t *sorted;               /* owned: classes that models have, in topological order */
+    uint32_t sorted_count;
+    uint32_t next_token;
+    uint64_t min_share;
+    uint64_t crossing; /* what a tensor that crosses costs, in bytes of weights */
+    uint32_t region_count;
+    struct err *e;
+};
+
+/* fingerprint.c: classes of all nodes under the present tokens; owners and weights. */
+bool work_classes(struct work *w);
+/* fingerprint.c: edges and topological order; *ret_cycle: there is none. */
+bool work_edges(struct work *w, bool *ret_cycle);
+/* Bytes that sharing of equal classes saves. */
+uint64_t work_gain(const struct work *w);
+uint64_t value_code(const struct work *w, const struct wmodel *m,
+                    uint32_t value); /* after tokens */
+
+bool work_match(struct work *w);                    /* match.c */
+bool work_colours(struct work *w);                  /* colour.c */
+bool work_cuts(struct work *w);                     /* cut.c */
+bool work_regions(struct work *w);                  /* region.c */
+bool work_modules(struct work *w, struct share *s); /* module.c */
+void module_detail_free(void *detail);
+void work_done(struct work *w);
+
+/* Modality of a model's input, for people. */
+enum share_modality colour_kind(const struct onnx *m, uint32_t input);
+
+static inline bool class_is(const struct work *w, uint32_t cls, const char *op)
+{
+    const struct fsig *s = &w->known.sigs.items[w->classes.items[cls].sig];
+    return s->plain && span_is(s->op, op);
+}
