@@ -25,6 +25,9 @@ struct module_info {
 bool info_alloc(struct module_info *info, int inputs, int outputs, struct err *e);
 void info_clear(struct module_info *info);
 
+/* Threads of one run: as the options say, or what is left of the cores for one lane. */
+int threads_of(const struct exec_options *o);
+
 struct backend;
 
 struct backend_ops {

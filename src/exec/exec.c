@@ -84,6 +84,15 @@ static bool check_number(const char *name, int value, int max, struct err *e)
     return err_set(e, ERR_INVALID, "exec: %s = %d, allowed are 0 to %d", name, value, max);
 }
 
+int threads_of(const struct exec_options *o)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int lanes = o->lanes > 0 ? o->lanes : 1;
+    if (o->threads > 0)
+        return o->threads;
+    return cores > lanes ? (int)num_min((size_t)(cores / lanes), EXEC_THREADS_MAX) : 1;
+}
+
 static bool copy_text(const char **text, struct err *e)
 {
     if (*text && !(*text = strdup(*text)))
@@ -106,12 +115,9 @@ static bool take_options(struct exec_options *to, const struct exec_options *o, 
         !check_number("queue", o->queue, EXEC_QUEUE_MAX, e))
         return false;
     *to = *o;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
     to->lanes = o->lanes ? o->lanes : 1;
     to->queue = o->queue ? o->queue : QUEUE_DEFAULT;
-    if (to->threads == 0)
-        to->threads = cores > to->lanes ? (int)num_min((size_t)(cores / to->lanes), EXEC_THREADS_MAX)
-                                        : 1;
+    to->threads = threads_of(o);
     const char **texts[] = {&to->runtime_path, &to->runner_path, &to->modules_dir,
                             &to->prepared_dir};
     bool ok = true;

@@ -11,6 +11,7 @@
 struct local {
     struct backend backend;
     const struct exec_options *options; /* kept */
+    char *prepared_dir;                 /* real path, or NULL */
     const struct runtime *runtime;
 };
 
@@ -34,8 +35,8 @@ static bool local_load(struct backend *b, const char *folder, const char *digest
     struct prepared p = {0};
     struct making making = {.local = l, .folder = folder};
     struct session *s = NULL;
-    if (l->options->prepared_dir)
-        prepared_take(l->options->prepared_dir, l->runtime->version, digest, false, make_prepared,
+    if (l->prepared_dir)
+        prepared_take(l->prepared_dir, l->runtime->version, digest, false, make_prepared,
                       &making, &p);
     bool ok = session_open(l->runtime, p.folder ? p.folder : folder,
                            p.folder ? ORT_LEVEL_NONE : ORT_LEVEL_ALL, l->options->threads, NULL, &s,
@@ -72,6 +73,7 @@ static void local_status(struct backend *b, struct exec_status *s)
 
 static void local_destroy(struct backend *b)
 {
+    free(((struct local *)b)->prepared_dir);
     free(b);
 }
 
@@ -91,11 +93,12 @@ bool local_create(const struct exec_options *o, struct backend **ret, struct err
         return err_set(e, ERR_MEMORY, "exec: no memory");
     *l = (struct local){.backend.ops = &local_ops, .options = o};
     bool ok = runtime_find(o->runtime_path, &path, e) && runtime_open(path, e) &&
-              runtime_start(&l->runtime, e);
+              runtime_start(&l->runtime, e) &&
+              prepared_dir_make(o->prepared_dir, &l->prepared_dir, e);
     free(path);
     if (ok)
         *ret = &l->backend;
     else
-        free(l);
+        local_destroy(&l->backend);
     return ok;
 }

@@ -64,6 +64,17 @@ void prepared_key(const char *runtime_version, char ret[17])
     ret[16] = 0;
 }
 
+bool prepared_dir_make(const char *dir, char **ret, struct err *e)
+{
+    *ret = NULL;
+    if (!dir || !*dir)
+        return true;
+    if (!file_make_dirs(dir, e))
+        return false;
+    *ret = realpath(dir, NULL);
+    return *ret || err_errno(e, ERR_IO, errno, "%s", dir);
+}
+
 /* ---- looking at an entry --------------------------------------------------------------------- */
 
 static bool ours_alone(int fd, mode_t kind, struct stat *st)

@@ -29,5 +29,8 @@ typedef bool prepare_fn(void *arg, const char *to, uint64_t *peak, struct err *e
 void prepared_take(const char *dir, const char *runtime_version, const char *digest, bool verified,
                    prepare_fn *make, void *arg, struct prepared *ret);
 
+/* Makes the cache's folder if it is missing; *ret: its real path, free(), NULL for NULL. */
+bool prepared_dir_make(const char *dir, char **ret, struct err *e);
+
 /* 16 hex digits and 0. */
 void prepared_key(const char *runtime_version, char ret[17]);
