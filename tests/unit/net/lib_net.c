@@ -25,6 +25,9 @@ static void echo_name(struct net_request *r, void *ctx)
     char text[512];
     const char *q = net_request_query(r, "q"), *name = net_request_peer_name(r);
     f->handled++;
+    (void)snprintf(text, sizeof(text), "%lld",
+                   (long long)clock_left_ms(net_request_deadline(r), INT64_MAX / NS_PER_MS));
+    net_reply_header(r, "X-Left-Ms", text);
     net_reply_header(r, "X-Peer", name ? name : "none");
     (void)snprintf(text, sizeof(text), "%s|%s", net_request_param(r, "name"), q ? q : "-");
     net_reply(r, 200, "text/plain", text, strlen(text));

@@ -380,6 +380,60 @@ static void test_done_is_told(void **state)
     assert_int_equal(sum, 804);
 }
 
+static uint64_t left_ms(struct fixture *f, int64_t deadline_ns)
+{
+    char url[128], text[32];
+    struct err e;
+    struct net_answer a;
+    uint64_t ms;
+    (void)snprintf(url, sizeof(url), "%s/echo/x", f->base);
+    assert_true(
+        net_call(f->client, &(struct net_call){.url = url, .deadline_ns = deadline_ns}, &a, &e));
+    assert_true(net_answer_header(&a, "X-Left-Ms", text, sizeof(text)));
+    assert_true(net_length_parse(text, UINT64_MAX, &ms, NULL));
+    net_answer_clear(&a);
+    return ms;
+}
+
+/* The caller's deadline reaches the handler; the server's own limit is the ceiling. */
+static void test_deadlines_travel(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    fixture_start(&f, &(struct net_server_options){.timeout_ms = 100000});
+    uint64_t ms = left_ms(&f, 0);
+    assert_true(ms > 80000 && ms <= 100000);
+    ms = left_ms(&f, clock_deadline_ms(1000000));
+    assert_true(ms > 80000 && ms <= 100000);
+    ms = left_ms(&f, clock_deadline_ms(30000));
+    assert_true(ms > 10000 && ms <= 30000);
+    assert_int_equal(status_of(net_server_port(f.server),
+                               "GET /echo/x HTTP/1.1\r\nHost: a\r\n" NET_TIMEOUT_HEADER
+                               ": soon\r\n\r\n"),
+                     400);
+    fixture_stop(&f);
+}
+
+static void test_six(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    struct err e;
+    struct net_answer a;
+    char url[128];
+    struct net_server *s;
+    if (!net_server_start(&(struct net_server_options){.host = "::1"}, &s, &e))
+        skip(); /* a machine without IPv6 */
+    net_server_stop(s, 0);
+    fixture_start(&f, &(struct net_server_options){.host = "::1", .public_checks = true});
+    (void)snprintf(url, sizeof(url), "http://[::1]:%u/ping", net_server_port(f.server));
+    if (!net_call(f.client, &(struct net_call){.url = url}, &a, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(a.status, 200);
+    net_answer_clear(&a);
+    fixture_stop(&f);
+}
+
 static void test_load_limit(void **state)
 {
     (void)state;
@@ -661,6 +715,8 @@ int main(void)
         cmocka_unit_test(test_client_gone_ends_a_stream),
         cmocka_unit_test(test_client_gone_fires_the_token),
         cmocka_unit_test(test_done_is_told),
+        cmocka_unit_test(test_deadlines_travel),
+        cmocka_unit_test(test_six),
         cmocka_unit_test(test_load_limit),
         cmocka_unit_test(test_a_thousand_waiting_connections),
         cmocka_unit_test(test_graceful_stop),
