@@ -89,14 +89,6 @@ static const char *self_id(void *ctx)
     return p->node ? node_id(p->node) : "";
 }
 
-static bool side_file(void *ctx, const char *digest, char **ret, size_t *size, struct err *e)
-{
-    struct process *p = ctx;
-    if (p->node)
-        return node_read_side_file(p->node, digest, ret, size, e);
-    return blobs_load(p->blobs, digest, (size_t)64 << 20, ret, size, e);
-}
-
 static bool create_node(struct process *p, struct err *e)
 {
     const struct args *a = p->args;
@@ -129,8 +121,7 @@ static bool create_parts(struct process *p, bool coordinator, struct err *e)
     if (!file_make_dirs(p->data_dir, e) || !blobs_open(p->data_dir, &p->blobs, e) ||
         !net_client_open(NULL, &p->client, e))
         return false;
-    struct gateway_options g = {.client = p->client, .slot = &p->slot, .self_id = self_id,
-                                .side_file = side_file, .ctx = p,
+    struct gateway_options g = {.client = p->client, .slot = &p->slot, .self_id = self_id, .ctx = p,
                                 .timeout_ms = (uint64_t)args_number(p->args, "timeout") * 1000};
     struct coord_options c = {.data_dir = p->data_dir, .blobs = p->blobs, .client = p->client, .slot = &p->slot};
     return gateway_create(&g, &p->gateway, e) && (!coordinator || coord_create(&c, &p->coord, e));

@@ -22,8 +22,6 @@ struct gateway_options {
     struct table_slot *slot;        /* borrowed */
     /* This process's device id, "" when it has no node; for routes and transfer times. */
     const char *(*self_id)(void *ctx);
-    /* Content of a side file, fetched if need be; for decoding answers.  free(). */
-    bool (*side_file)(void *ctx, const char *digest, char **ret, size_t *size, struct err *e);
     void *ctx;
     uint64_t timeout_ms;            /* of a request; 0: 60 s */
 };

@@ -189,21 +189,6 @@ static bool generate_step(void *ctx, const struct named_tensor *inputs, int coun
     return true;
 }
 
-static bool generate_token(void *ctx, const char *text, struct err *e)
-{
-    struct work *w = ctx;
-    if (!w->call.stream)
-        return true;
-    json_t *o = json_pack("{s:s}", "text", text);
-    char *line = json_text(o);
-    json_decref(o);
-    if (!line)
-        return err_set(e, ERR_MEMORY, "node: no memory");
-    bool ok = net_stream_write(w->request, line, strlen(line), e) && net_stream_write(w->request, "\n", 1, e);
-    free(line);
-    return ok;
-}
-
 static bool generate(struct work *w, struct err *e)
 {
     if (!prepare_media(w, e))
@@ -218,7 +203,6 @@ static bool generate(struct work *w, struct err *e)
         .cancel = w->cancel,
         .prepare = w->node->prepare,
         .step = generate_step,
-        .on_text = generate_token,
         .ctx = w,
     };
     job.module_input_count = in_count;
@@ -384,34 +368,11 @@ void node_reply_frame(struct net_request *r, json_t *header, const struct frame_
     net_reply_parts(r, 200, FRAME_CONTENT_TYPE, body, (size_t)count + 1, release_reply, hold);
 }
 
-/* A stream ends with a line that says how it went. */
-static void end_stream(struct work *w, bool ok, const struct err *failed)
-{
-    struct err e;
-    json_t *header = NULL;
-    struct frame_part parts[WIRE_PARTS_MAX];
-    int count = 0;
-    if (ok)
-        ok = call_answer_write(&w->answer, &header, parts, &count, &e);
-    else
-        header = json_pack("{s:s,s:s}", "error", failed->text, "code", err_name(failed->code));
-    char *line = header ? json_text(header) : NULL;
-    if (line && net_stream_write(w->request, line, strlen(line), &e))
-        (void)net_stream_write(w->request, "\n", 1, &e);
-    free(line);
-    json_decref(header);
-    net_stream_end(w->request, true);
-}
-
 static void answer_call(struct work *w, bool ok, struct err *e)
 {
     struct frame_part parts[WIRE_PARTS_MAX];
     json_t *header;
     int count;
-    if (w->call.stream) {
-        end_stream(w, ok, e);
-        return;
-    }
     if (!ok || !call_answer_write(&w->answer, &header, parts, &count, e)) {
         net_reply_err(w->request, e);
         return;
@@ -454,8 +415,7 @@ void node_handle_call(struct net_request *r, void *node)
     w->cancel = net_request_cancel(r);
     node_emulate_link(w->node, mem_size(body));
     mem_unref(body); /* the inputs hold what they need of it */
-    w->call.stream = (net_request_route(r)->flags & NET_STREAMS) != 0;
-    bool ok = (!w->call.stream || net_stream_begin(r, 200, "application/x-ndjson", &e)) && do_call(w, &e);
+    bool ok = do_call(w, &e);
     answer_call(w, ok, &e);
     free_work(w);
 }

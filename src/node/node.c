@@ -115,8 +115,6 @@ static void handle_echo(struct net_request *r, void *node)
 
 static const struct net_route routes[] = {
     {"POST", "/s2m3/v1/call", WIRE_BODY_MAX, 0, node_handle_call, "Run a module in a request", FRAME_CONTENT_TYPE, NULL},
-    {"POST", "/s2m3/v1/stream", WIRE_BODY_MAX, NET_STREAMS, node_handle_call, "Run a generation, streamed",
-     FRAME_CONTENT_TYPE, NULL},
     {"POST", "/s2m3/v1/deliver", WIRE_BODY_MAX, NET_CONTROL, node_handle_deliver, "Deliver an input to a waiting call",
      FRAME_CONTENT_TYPE, NULL},
     {"POST", "/s2m3/v1/table", WIRE_TABLE_MAX, NET_CONTROL, handle_table, "Take a new routing table",
@@ -236,11 +234,6 @@ void node_set_coordinator(struct node *n, const char *url)
 {
     free(n->coordinator_url);
     n->coordinator_url = copy(url);
-}
-
-bool node_read_side_file(struct node *n, const char *digest, char **ret, size_t *size, struct err *e)
-{
-    return node_side_file(n, digest, ret, size, e);
 }
 
 bool node_start(struct node *n, const char *peer_url, const char *public_url, struct err *e)

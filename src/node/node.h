@@ -59,9 +59,6 @@ const struct net_route *node_routes(int *count);
 /* Where to join, when it was not known at node_create(); before node_start(). */
 void node_set_coordinator(struct node *n, const char *url);
 
-/* Content of a side file of a model, fetched if need be; free(). */
-bool node_read_side_file(struct node *n, const char *digest, char **ret, size_t *size, struct err *e);
-
 /* Starts heartbeat and loader; the listener must be up, since the coordinator calls back. */
 bool node_start(struct node *n, const char *peer_url, const char *public_url, struct err *e);
 

@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define MAX_NEW_DEFAULT 64
-#define DIM_GUESS 16 /* of a dynamic dim, for estimates of bytes */
+#define DYNAMIC_BYTES (4u << 20) /* reserved for an output whose size is known only when it is there */
 
 /* ---- pieces of programs ----------------------------------------------------------------------- */
 
@@ -29,16 +29,18 @@ static bool need_file(struct deduction *d, enum media_kind k, const char *graph)
                    media_kind_name(k), k == MEDIA_TEXT ? "tokenizer.json" : "preprocessor_config.json");
 }
 
-/* The size of one output at batch 1, doubled where dims are guessed: what a meeting reserves. */
+/* The size of one output at batch 1: what a meeting reserves for it. */
 static uint64_t output_bytes(const struct port *p)
 {
     uint64_t n = dtype_size(p->dtype);
+    bool known = true;
     for (int i = 0; i < p->shape.rank; i++) {
-        int64_t dim = p->shape.dims[i] >= 0 ? p->shape.dims[i] : i == 0 ? 1 : DIM_GUESS;
-        if (__builtin_mul_overflow(n, (uint64_t)(dim ? dim : 1), &n) || n > TENSOR_BYTES_MAX)
+        int64_t dim = p->shape.dims[i];
+        known = known && (dim >= 0 || i == 0);
+        if (__builtin_mul_overflow(n, (uint64_t)(dim > 0 ? dim : 1), &n) || n > TENSOR_BYTES_MAX)
             return TENSOR_BYTES_MAX;
     }
-    return n;
+    return known || n > DYNAMIC_BYTES ? n : DYNAMIC_BYTES;
 }
 
 static struct program *new_program(struct deduction *d, const char *task)

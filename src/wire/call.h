@@ -48,7 +48,6 @@ struct call {
     struct digest module;
     bool generate;                  /* run the decode loop rather than the module once */
     json_t *generation;             /* settings of the loop (task/generate.h), owned, or NULL */
-    bool stream;                    /* answer in pieces as tokens come; set by the path, not sent */
     bool fresh;                     /* compute, whatever the cache holds */
     uint64_t deadline_ms;           /* from now */
     uint64_t reserve;               /* bytes that wait at this call's meeting */

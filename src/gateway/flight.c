@@ -1,0 +1,443 @@
+/* flight.c - one request over the devices.
+ *
+ * An attempt: choose a device for each call instance (a call, or one per candidate), send them all
+ * at once, wait for all.  The first that fails ends the others of the attempt.  What a dead device
+ * caused is tried again on other replicas; encoders that have run answer from their cache then.
+ *
+ * Threads: the handler's thread and up to WORKERS_MAX - 1 more pull instances from the list; heads
+ * stand behind the encoders in it, so a waiting head never keeps an encoder from starting. */
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "gateway/internal.h"
+#include "task/answer.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORKERS_MAX 32
+#define ATTEMPTS_MAX 6
+#define RETRY_PAUSE_MS 150
+
+/* One call of one attempt. */
+struct instance {
+    int call, item;
+    int device;                     /* index in the table */
+    const struct table_module *module;
+    double expected_ms;
+    bool ok;
+    struct err error;
+    struct call_answer answer;      /* owned when ok */
+};
+
+struct attempt {
+    struct flight *flight;
+    uint32_t number;
+    struct instance *list;
+    int count;
+    int call_device[PROGRAM_CALLS_MAX]; /* of calls that others deliver to or from */
+    atomic_int next;
+    atomic_bool failed;
+    struct cancel *cancel;          /* fired by the client, or by the first failure */
+};
+
+/* ---- which instances, and where ------------------------------------------------------------- */
+
+static int instances_of(const struct flight *f, const struct program_call *c)
+{
+    return c->each ? f->request->candidate_count : 1;
+}
+
+static bool make_list(struct attempt *a, struct err *e)
+{
+    const struct flight *f = a->flight;
+    int n = 0;
+    for (int c = 0; c < f->program->call_count; c++)
+        n += instances_of(f, &f->program->calls[c]);
+    a->list = calloc((size_t)n + 1, sizeof(*a->list));
+    if (!a->list)
+        return err_set(e, ERR_MEMORY, "gateway: no memory for %d calls", n);
+    for (int c = 0; c < f->program->call_count; c++)
+        for (int i = 0; i < instances_of(f, &f->program->calls[c]); i++)
+            a->list[a->count++] = (struct instance){.call = c, .item = i};
+    return true;
+}
+
+/* Where a call's inputs come from, and how many bytes. */
+static double sources(const struct attempt *a, const struct program_call *c, int item, int self, int *from, int *count)
+{
+    double bytes = 0;
+    *count = 0;
+    for (int i = 0; i < c->input_count; i++) {
+        const struct program_input *in = &c->inputs[i];
+        if (in->media) {
+            from[(*count)++] = self;
+            bytes += (double)mem_size(request_media(a->flight->request, c, in->kind, item));
+        } else {
+            from[(*count)++] = a->call_device[in->call];
+            bytes += (double)in->bytes;
+        }
+    }
+    return bytes;
+}
+
+static int self_index(const struct flight *f)
+{
+    const struct gateway_options *o = &f->gateway->options;
+    const struct table_device *d = table_find_device(f->table, o->self_id(o->ctx));
+    return d ? (int)(d - f->table->devices) : -1;
+}
+
+static bool place(struct attempt *a, const bool *banned, struct err *e)
+{
+    struct flight *f = a->flight;
+    int self = self_index(f);
+    for (int i = 0; i < a->count; i++) {
+        struct instance *x = &a->list[i];
+        const struct program_call *c = &f->program->calls[x->call];
+        int from[PROGRAM_INPUTS_MAX], count;
+        x->module = table_find_module(f->table, c->module.hex);
+        if (!x->module)
+            return err_set(e, ERR_NO_PLACE, "module %.12s: is not in the routing table", c->module.hex);
+        double bytes = sources(a, c, x->item, self, from, &count);
+        x->device = route_choose(f->gateway, f->table, x->module, from, count, bytes, banned, e);
+        if (x->device < 0)
+            return false;
+        for (uint32_t r = 0; r < x->module->replica_count; r++)
+            if ((int)x->module->replicas[r].device == x->device)
+                x->expected_ms = x->module->replicas[r].run_ms;
+        a->call_device[x->call] = x->device;
+        load_begin(f->gateway->load, f->table->devices[x->device].id, x->expected_ms);
+    }
+    return true;
+}
+
+/* ---- the message of one call ------------------------------------------------------------------ */
+
+static bool waits(const struct program_call *c)
+{
+    for (int i = 0; i < c->input_count; i++)
+        if (!c->inputs[i].media)
+            return true;
+    return false;
+}
+
+static uint64_t reserve_of(const struct program_call *c)
+{
+    uint64_t n = 0;
+    for (int i = 0; i < c->input_count; i++)
+        n += c->inputs[i].media ? 0 : c->inputs[i].bytes;
+    return n < WIRE_BODY_MAX ? n : WIRE_BODY_MAX;
+}
+
+static void add_inputs(const struct flight *f, const struct program_call *c, int item, struct call *m)
+{
+    for (int i = 0; i < c->input_count; i++) {
+        const struct program_input *in = &c->inputs[i];
+        struct call_input *to = &m->inputs[m->input_count++];
+        to->source = in->media ? CALL_MEDIA : CALL_MEETING;
+        if (in->media) {
+            (void)snprintf(to->kind, sizeof(to->kind), "%s", media_kind_name(in->kind));
+            to->config = in->config;
+            to->media = mem_ref(request_media(f->request, c, in->kind, item));
+        } else {
+            memcpy(to->port, in->port, sizeof(to->port));
+        }
+    }
+}
+
+/* Whom this call's outputs go to. */
+static void add_targets(const struct attempt *a, int call, struct call *m)
+{
+    const struct program *p = a->flight->program;
+    for (int c = 0; c < p->call_count; c++)
+        for (int i = 0; i < p->calls[c].input_count; i++) {
+            const struct program_input *in = &p->calls[c].inputs[i];
+            if (in->media || in->call != call || m->target_count >= WIRE_TARGETS_MAX)
+                continue;
+            struct call_target *t = &m->targets[m->target_count++];
+            memcpy(t->device, a->flight->table->devices[a->call_device[c]].id, sizeof(t->device));
+            memcpy(t->call, p->calls[c].id, sizeof(t->call));
+            memcpy(t->output, in->output, sizeof(t->output));
+            memcpy(t->port, in->port, sizeof(t->port));
+            t->reserve = reserve_of(&p->calls[c]);
+        }
+}
+
+static void add_returns(const struct program *p, int call, struct call *m)
+{
+    const struct program_answer *a = &p->answer;
+    const char *name = a->kind == ANSWER_TEXT ? NULL : call == a->call ? a->output : NULL;
+    if (a->kind == ANSWER_SIMILARITY && call == a->other)
+        name = a->other_output;
+    if (name)
+        (void)snprintf(m->returns[m->return_count++], TENSOR_NAME_MAX, "%s", name);
+}
+
+static json_t *generation_of(const struct flight *f)
+{
+    json_t *o = f->program->generation ? json_deep_copy(f->program->generation) : json_object();
+    if (f->request->max_new_tokens > 0)
+        json_object_set_new(o, "max_new_tokens", json_integer(f->request->max_new_tokens));
+    return o;
+}
+
+static void fill_call(const struct attempt *a, const struct instance *x, struct call *m)
+{
+    const struct flight *f = a->flight;
+    const struct program_call *c = &f->program->calls[x->call];
+    (void)snprintf(m->key.request, sizeof(m->key.request), "%s", f->id);
+    if (c->each)
+        (void)snprintf(m->key.call, sizeof(m->key.call), "%.50s#%d", c->id, x->item);
+    else
+        memcpy(m->key.call, c->id, sizeof(m->key.call));
+    m->key.attempt = a->number;
+    m->module = c->module;
+    m->deadline_ms = (uint64_t)clock_left_ms(f->deadline_ns, 3600000);
+    m->reserve = waits(c) ? reserve_of(c) : 0;
+    m->fresh = f->fresh;
+    m->generate = c->generate;
+    m->generation = c->generate ? generation_of(f) : NULL;
+    add_inputs(f, c, x->item, m);
+    if (!c->each)
+        add_targets(a, x->call, m);
+    add_returns(f->program, x->call, m);
+}
+
+/* ---- sending ---------------------------------------------------------------------------------- */
+
+static bool post_call(const struct attempt *a, const struct instance *x, const struct call *m,
+                      struct call_answer *ret, struct err *e)
+{
+    const struct flight *f = a->flight;
+    json_t *header;
+    struct frame_part parts[WIRE_PARTS_MAX];
+    struct net_part body[WIRE_PARTS_MAX + 1];
+    int count;
+    if (!call_write(m, &header, parts, &count, e))
+        return false;
+    char *head, url[WIRE_URL_MAX + 32];
+    size_t head_size;
+    bool ok = frame_head(header, parts, count, &head, &head_size, e);
+    json_decref(header);
+    if (!ok)
+        return false;
+    body[0] = (struct net_part){head, head_size};
+    for (int i = 0; i < count; i++)
+        body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
+    (void)snprintf(url, sizeof(url), "%s/s2m3/v1/call", f->table->devices[x->device].peer_url);
+    struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
+    struct net_call call = {.method = "POST", .url = url, .headers = &type, .header_count = 1, .parts = body,
+                            .part_count = (size_t)count + 1, .deadline_ns = f->deadline_ns, .cancel = a->cancel};
+    struct net_answer answer;
+    ok = net_call(f->gateway->options.client, &call, &answer, e);
+    free(head);
+    if (!ok)
+        return false;
+    ok = net_answer_err(&answer, e);
+    if (ok) {
+        struct mem *bytes = mem_wrap(answer.body, answer.size, free, answer.body);
+        answer.body = bytes ? NULL : answer.body;
+        ok = bytes ? call_answer_read(bytes, ret, e) : err_set(e, ERR_MEMORY, "gateway: no memory");
+        mem_unref(bytes);
+    }
+    net_answer_clear(&answer);
+    return ok;
+}
+
+static void note_span(const struct attempt *a, const struct instance *x, const struct call *m, double start_ms)
+{
+    const struct flight *f = a->flight;
+    struct span s = {.attempt = a->number, .start_ms = start_ms,
+                     .total_ms = clock_ms_since(f->start_ns) - start_ms};
+    memcpy(s.call, m->key.call, sizeof(s.call));
+    (void)snprintf(s.module, sizeof(s.module), "%s", x->module->name);
+    (void)snprintf(s.digest, sizeof(s.digest), "%.12s", x->module->digest.hex);
+    (void)snprintf(s.device, sizeof(s.device), "%s", f->table->devices[x->device].name);
+    if (x->ok)
+        s.times = x->answer.times;
+    else
+        (void)snprintf(s.error, sizeof(s.error), "%.150s", x->error.text);
+    trace_add(f->trace, &s);
+}
+
+static void run_instance(struct attempt *a, struct instance *x)
+{
+    struct flight *f = a->flight;
+    struct call *m = calloc(1, sizeof(*m));
+    double start = clock_ms_since(f->start_ns);
+    if (!m) {
+        err_set(&x->error, ERR_MEMORY, "gateway: no memory");
+        atomic_store(&a->failed, true);
+        return;
+    }
+    fill_call(a, x, m);
+    atomic_fetch_add(&f->gateway->counters.calls, 1);
+    x->ok = post_call(a, x, m, &x->answer, &x->error);
+    note_span(a, x, m, start);
+    call_clear(m);
+    free(m);
+    if (!x->ok) {
+        if (x->error.code == ERR_GONE)
+            load_failed(f->gateway->load, f->table->devices[x->device].id);
+        if (!atomic_exchange(&a->failed, true))
+            cancel_fire(a->cancel);
+    }
+}
+
+static void *work(void *attempt)
+{
+    struct attempt *a = attempt;
+    for (;;) {
+        int i = atomic_fetch_add(&a->next, 1);
+        if (i >= a->count)
+            return NULL;
+        if (atomic_load(&a->failed)) {
+            err_set(&a->list[i].error, ERR_CANCELLED, "not sent");
+            continue;
+        }
+        run_instance(a, &a->list[i]);
+    }
+}
+
+static void fire(void *cancel)
+{
+    cancel_fire(cancel);
+}
+
+/* Runs all instances; the own thread works too. */
+static void run_all(struct attempt *a)
+{
+    pthread_t threads[WORKERS_MAX];
+    int started = 0, want = a->count < WORKERS_MAX ? a->count : WORKERS_MAX;
+    struct err e;
+    struct cancel_watch watch = {.fired = fire, .arg = a->cancel};
+    cancel_watch(a->flight->cancel, &watch);
+    while (started < want - 1 && thread_start(&threads[started], "s2m3-call", work, a, &e))
+        started++;
+    (void)work(a);
+    for (int i = 0; i < started; i++)
+        (void)pthread_join(threads[i], NULL);
+    cancel_unwatch(a->flight->cancel, &watch);
+}
+
+/* ---- attempts ----------------------------------------------------------------------------------- */
+
+static void clear_attempt(struct attempt *a)
+{
+    struct flight *f = a->flight;
+    for (int i = 0; i < a->count; i++) {
+        struct instance *x = &a->list[i];
+        if (x->module && x->device >= 0)
+            load_end(f->gateway->load, f->table->devices[x->device].id, x->expected_ms);
+        if (x->ok)
+            call_answer_clear(&x->answer);
+    }
+    free(a->list);
+    cancel_unref(a->cancel);
+}
+
+/* The failure that the others were ended by, not one of those. */
+static const struct instance *cause(const struct attempt *a)
+{
+    const struct instance *found = NULL;
+    for (int i = 0; i < a->count; i++) {
+        const struct instance *x = &a->list[i];
+        if (x->ok)
+            continue;
+        if (!found || (found->error.code == ERR_CANCELLED && x->error.code != ERR_CANCELLED))
+            found = x;
+    }
+    return found;
+}
+
+/* A module that is not held where the table says is a table that is older than the device. */
+static bool worth_repeating(enum err_code code)
+{
+    return code == ERR_GONE || code == ERR_BUSY || code == ERR_NOT_FOUND;
+}
+
+static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
+{
+    const struct flight *f = a->flight;
+    const struct program_answer *want = &f->program->answer;
+    struct answer_input in = {0};
+    struct tensor *candidates = calloc((size_t)f->request->candidate_count + 1, sizeof(*candidates));
+    if (!candidates)
+        return err_set(e, ERR_MEMORY, "gateway: no memory");
+    bool whole = true;
+    for (int i = 0; i < a->count; i++) {
+        const struct instance *x = &a->list[i];
+        const struct call_answer *got = &x->answer;
+        if (want->kind == ANSWER_SIMILARITY && x->call == want->other) {
+            whole = whole && got->output_count == 1;
+            candidates[x->item] = got->outputs[0].tensor;
+        } else if (x->call == want->call) {
+            in.text = got->text;
+            in.value = got->output_count ? &got->outputs[0].tensor : NULL;
+        }
+    }
+    in.candidates = candidates;
+    in.candidate_count = f->request->candidate_count;
+    whole = whole && (want->kind == ANSWER_TEXT ? in.text != NULL : in.value != NULL);
+    bool ok = whole ? answer_make(f->program, f->request, &in, ret, e)
+                    : err_set(e, ERR_INTERNAL, "gateway: a device left an output out");
+    free(candidates);
+    return ok;
+}
+
+enum outcome { DONE, FAILED, AGAIN };
+
+static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t **ret, struct err *e)
+{
+    struct attempt a = {.flight = f, .number = number, .cancel = cancel_new()};
+    enum outcome outcome = FAILED;
+    if (!a.cancel) {
+        err_set(e, ERR_MEMORY, "gateway: no memory");
+        return FAILED;
+    }
+    if (make_list(&a, e) && place(&a, banned, e)) {
+        run_all(&a);
+        const struct instance *x = cause(&a);
+        if (!x) {
+            outcome = make_answer(&a, ret, e) ? DONE : FAILED;
+        } else {
+            const struct table_device *d = &f->table->devices[x->device];
+            err_set(e, x->error.code, "%s on %s: %.300s", x->module->name, d->name, x->error.text);
+            banned[x->device] = banned[x->device] || x->error.code == ERR_GONE;
+            outcome = worth_repeating(x->error.code) ? AGAIN : FAILED;
+        }
+    } else if (e->code == ERR_NO_PLACE) {
+        outcome = AGAIN;
+    }
+    clear_attempt(&a);
+    return outcome;
+}
+
+/* Waits a moment for a newer table; true if one came. */
+static void wait_for_table(struct flight *f, const struct table *known)
+{
+    int64_t end = clock_deadline_ms(RETRY_PAUSE_MS);
+    struct table *t = table_slot_wait(f->gateway->options.slot, known->version, end < f->deadline_ns ? end : f->deadline_ns);
+    table_unref(t);
+}
+
+bool flight_run(struct flight *f, json_t **ret, struct err *e)
+{
+    bool *banned = calloc(f->table->device_count + 1u, sizeof(*banned));
+    if (!banned)
+        return err_set(e, ERR_MEMORY, "gateway: no memory");
+    enum outcome outcome = AGAIN;
+    for (uint32_t n = 1; outcome == AGAIN && n <= ATTEMPTS_MAX; n++) {
+        if (n > 1) {
+            atomic_fetch_add(&f->gateway->counters.repeats, 1);
+            if (e->code != ERR_GONE)
+                wait_for_table(f, f->table);
+        }
+        if (cancel_fired(f->cancel) || clock_now_ns() >= f->deadline_ns)
+            break;
+        outcome = fly(f, n, banned, ret, e);
+    }
+    free(banned);
+    return outcome == DONE;
+}

@@ -1,0 +1,69 @@
+/* internal.h - what the files of gateway share. */
+#pragma once
+#include "base/sync.h"
+#include "gateway/gateway.h"
+#include "gateway/load.h"
+#include "gateway/trace.h"
+#include "task/model.h"
+#include "task/request.h"
+
+#include <stdatomic.h>
+
+/* A routing table with its programs read; counted, immutable. */
+struct book {
+    atomic_uint refs;
+    struct table *table;
+    struct program ***programs; /* per model of the table; NULL where they could not be read */
+    int *counts;
+};
+
+struct counters {
+    atomic_ullong requests, errors;  /* since start */
+    atomic_ullong calls, repeats;    /* to nodes; attempts after the first */
+    atomic_ullong latency_us;        /* sum over requests */
+    atomic_uint under_way;
+};
+
+struct gateway {
+    struct gateway_options options;
+    struct load *load;
+    struct traces *traces;
+    struct counters counters;
+    struct monitor lock;             /* of the book and the usage */
+    struct book *book;
+    json_t *usage;                   /* requests per "model\ttask" since the last heartbeat */
+};
+
+/* book.c: the book of the current table (one reference), or NULL: no table yet. */
+struct book *gateway_book(struct gateway *g);
+void book_unref(struct book *b);
+/* Index of the model, or -1. */
+int book_model(const struct book *b, const char *name);
+
+/* route.c: a device of the table for a call.  from: devices that send it tensors (indexes),
+ * bytes: how much in all.  banned: one flag per device.  -1 with e set: none is left. */
+int route_choose(struct gateway *g, const struct table *t, const struct table_module *m, const int *from, int from_count,
+                 double bytes, const bool *banned, struct err *e);
+
+/* flight.c: runs a program for a request. */
+struct flight {
+    struct gateway *gateway;
+    const struct table *table;
+    const struct program *program;
+    const struct request *request;
+    const char *id;
+    bool fresh;                      /* no cached results */
+    int64_t start_ns, deadline_ns;
+    struct cancel *cancel;           /* of the client */
+    struct trace *trace;
+};
+/* *ret: the task's answer, a new reference. */
+bool flight_run(struct flight *f, json_t **ret, struct err *e);
+
+/* pipeline.c, operations.c, relay.c: handlers; ctx is the gateway. */
+void gateway_handle_pipeline(struct net_request *r, void *gateway);
+void gateway_handle_trace(struct net_request *r, void *gateway);
+void gateway_handle_metrics(struct net_request *r, void *gateway);
+void gateway_handle_health(struct net_request *r, void *gateway);
+void gateway_handle_ready(struct net_request *r, void *gateway);
+void gateway_handle_relay(struct net_request *r, void *gateway);

@@ -1,0 +1,147 @@
+/* pipeline.c - /pipeline/{task}/{model} and /models/{model}, the Hugging Face forms. */
+#include "base/cancel.h"
+#include "base/clock.h"
+#include "gateway/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#define TIMEOUT_MS_DEFAULT 60000
+#define TABLE_RETRIES 24 /* tables that a request may try: one that is older than the fleet is not its last word */
+
+/* A request as it is answered. */
+struct ask {
+    struct gateway *gateway;
+    struct net_request *http;
+    const char *task;            /* NULL: what the model does with such an input */
+    const char *model;
+    struct request request;
+    char id[WIRE_ID_MAX];
+    bool fresh;
+    int64_t start_ns, deadline_ns;
+};
+
+static void new_id(char *to, size_t size)
+{
+    uint64_t r[2] = {0};
+    (void)!getrandom(r, sizeof(r), 0);
+    (void)snprintf(to, size, "%016llx%016llx", (unsigned long long)r[0], (unsigned long long)r[1]);
+}
+
+static void count_usage(struct gateway *g, const char *model, const char *task)
+{
+    char key[2 * WIRE_NAME_MAX];
+    (void)snprintf(key, sizeof(key), "%.127s\t%.127s", model, task);
+    monitor_lock(&g->lock);
+    json_int_t n = json_integer_value(json_object_get(g->usage, key));
+    if (n > 0 || json_object_size(g->usage) < WIRE_MODELS_MAX)
+        json_object_set_new(g->usage, key, json_integer(n + 1));
+    monitor_unlock(&g->lock);
+}
+
+/* One table's worth of attempts.  *known: the version that was tried. */
+static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_t *known, struct err *e)
+{
+    struct gateway *g = a->gateway;
+    struct book *b = gateway_book(g);
+    if (!b)
+        return err_set(e, ERR_NO_PLACE, "gateway: there is no routing table yet");
+    *known = b->table->version;
+    int model = book_model(b, a->model);
+    bool ok = model >= 0 && b->programs[model];
+    if (!ok)
+        err_set(e, model < 0 ? ERR_NOT_FOUND : ERR_INTERNAL, "model '%.80s': %s", a->model,
+                model < 0 ? "there is none of that name" : "its programs can't be read");
+    int chosen = ok ? request_choose(b->programs[model], b->counts[model], a->task, &a->request, e) : -1;
+    if (chosen >= 0) {
+        const struct program *p = b->programs[model][chosen];
+        if (!*trace)
+            *trace = trace_begin(g->traces, a->id, p->task, a->model);
+        struct flight f = {.gateway = g, .table = b->table, .program = p, .request = &a->request, .id = a->id,
+                           .fresh = a->fresh, .start_ns = a->start_ns, .deadline_ns = a->deadline_ns,
+                           .cancel = net_request_cancel(a->http), .trace = *trace};
+        ok = request_fit(&a->request, p, e) && flight_run(&f, ret, e);
+        if (ok)
+            count_usage(g, a->model, p->task);
+    }
+    book_unref(b);
+    return ok && chosen >= 0;
+}
+
+/* A request whose module has no living place now waits for the next table, within its deadline but
+ * no longer than the coordinator needs to place again. */
+static bool answer(struct ask *a, struct trace **trace, json_t **ret, struct err *e)
+{
+    int64_t patience = clock_deadline_ms(2 * CLUSTER_DEAD_MS);
+    for (int i = 0; i < TABLE_RETRIES; i++) {
+        uint64_t known = 0;
+        if (try_table(a, trace, ret, &known, e))
+            return true;
+        int64_t end = patience < a->deadline_ns ? patience : a->deadline_ns;
+        if ((e->code != ERR_NO_PLACE && e->code != ERR_GONE) || clock_now_ns() >= end ||
+            cancel_fired(net_request_cancel(a->http)))
+            return false;
+        int64_t slice = clock_deadline_ms(500);
+        table_unref(table_slot_wait(a->gateway->options.slot, known, slice < end ? slice : end));
+    }
+    return false;
+}
+
+static void reply(struct ask *a, struct trace *trace, json_t *value, const struct err *e)
+{
+    char devices[512], ms[32];
+    trace_devices(trace, devices, sizeof(devices));
+    (void)snprintf(ms, sizeof(ms), "%.3f", clock_ms_since(a->start_ns));
+    net_reply_header(a->http, "S2M3-Request", a->id);
+    net_reply_header(a->http, "S2M3-Devices", devices);
+    net_reply_header(a->http, "S2M3-Latency-Ms", ms);
+    if (value)
+        net_reply_json(a->http, 200, value);
+    else
+        net_reply_err(a->http, e);
+}
+
+void gateway_handle_pipeline(struct net_request *r, void *gateway)
+{
+    struct gateway *g = gateway;
+    struct ask a = {.gateway = g, .http = r, .task = net_request_param(r, "task"),
+                    .model = net_request_param(r, "model"), .start_ns = clock_now_ns()};
+    struct err e = {0};
+    struct trace *trace = NULL;
+    json_t *value = NULL;
+    size_t size;
+    const void *body = net_request_body(r, &size);
+    const char *cache = net_request_header(r, "Cache-Control");
+    uint64_t timeout = g->options.timeout_ms ? g->options.timeout_ms : TIMEOUT_MS_DEFAULT;
+    int64_t own = clock_deadline_ms((int64_t)timeout), asked = net_request_deadline(r);
+    a.deadline_ns = own < asked ? own : asked;
+    a.fresh = cache && (strstr(cache, "no-store") || strstr(cache, "no-cache"));
+    new_id(a.id, sizeof(a.id));
+    atomic_fetch_add(&g->counters.requests, 1);
+    atomic_fetch_add(&g->counters.under_way, 1);
+    bool ok = request_read(net_request_header(r, "Content-Type"), body, size, &a.request, &e) &&
+              answer(&a, &trace, &value, &e);
+    if (!ok)
+        atomic_fetch_add(&g->counters.errors, 1);
+    atomic_fetch_add(&g->counters.latency_us, (unsigned long long)(clock_ms_since(a.start_ns) * 1000));
+    atomic_fetch_sub(&g->counters.under_way, 1);
+    reply(&a, trace, ok ? value : NULL, &e);
+    trace_end(trace, clock_ms_since(a.start_ns), ok ? NULL : e.text);
+    request_clear(&a.request);
+}
+
+void gateway_handle_trace(struct net_request *r, void *gateway)
+{
+    struct gateway *g = gateway;
+    struct err e;
+    json_t *o = traces_json(g->traces, net_request_param(r, "id"));
+    if (o) {
+        net_reply_json(r, 200, o);
+        return;
+    }
+    err_set(&e, ERR_NOT_FOUND, "trace '%.64s': not among the last %d requests of this gateway",
+            net_request_param(r, "id"), TRACES_MAX);
+    net_reply_err(r, &e);
+}

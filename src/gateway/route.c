@@ -1,0 +1,56 @@
+/* route.c - which replica runs a call: the one with the least expected finish.
+ *
+ * finish = work of this gateway that is under way there + transfer of the inputs + the run, as
+ * measured.  Devices that just could not be reached come last, those banned for this request never. */
+#include "gateway/internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define LINK_MS_UNKNOWN 0.2
+#define LINK_MBIT_UNKNOWN 1000.0
+#define SHUNNED_MS 1e6
+
+static double transfer_ms(const struct table *t, int from, int to, double bytes)
+{
+    if (from == to)
+        return 0;
+    const struct table_link *l = from < 0 ? NULL : table_find_link(t, (uint32_t)from, (uint32_t)to);
+    double latency = l ? l->latency_ms : LINK_MS_UNKNOWN, mbit = l ? l->mbit : LINK_MBIT_UNKNOWN;
+    return latency + 8 * bytes / (mbit * 1000);
+}
+
+/* The inputs come at once, so the slowest counts. */
+static double inputs_ms(const struct table *t, const int *from, int count, int to, double bytes)
+{
+    double worst = 0;
+    for (int i = 0; i < count; i++) {
+        double ms = transfer_ms(t, from[i], to, bytes / count);
+        worst = ms > worst ? ms : worst;
+    }
+    return worst;
+}
+
+int route_choose(struct gateway *g, const struct table *t, const struct table_module *m, const int *from, int from_count,
+                 double bytes, const bool *banned, struct err *e)
+{
+    int best = -1;
+    double best_ms = 0;
+    for (uint32_t i = 0; i < m->replica_count; i++) {
+        const struct table_replica *r = &m->replicas[i];
+        const struct table_device *d = &t->devices[r->device];
+        if (!r->serving || !d->alive || banned[r->device])
+            continue;
+        double lanes = d->lanes ? d->lanes : 1;
+        double ms = load_pending_ms(g->load, d->id) / lanes + inputs_ms(t, from, from_count, (int)r->device, bytes) +
+                    r->run_ms + (load_shunned(g->load, d->id) ? SHUNNED_MS : 0);
+        if (best < 0 || ms < best_ms) {
+            best = (int)r->device;
+            best_ms = ms;
+        }
+    }
+    if (best < 0)
+        err_set(e, ERR_NO_PLACE, "module '%s' (%.12s): no device that holds it can be reached (%u hold it)", m->name,
+                m->digest.hex, m->replica_count);
+    return best;
+}
