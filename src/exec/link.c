@@ -345,7 +345,15 @@ static bool nonsense(struct link *l, struct err *e)
     return err_set(e, ERR_GONE, "runner: gave a wrong answer and was ended");
 }
 
-/* Whether an answer is a fault of the channel's other end. */
+/* Its sockets close before a dying process has ended: nobody shall be given to it meanwhile. */
+static bool lost(struct link *l, const struct err *why, struct err *e)
+{
+    if (why->code == ERR_GONE)
+        link_kill(l);
+    return err_set(e, why->code, "%s", why->text);
+}
+
+/* Ends a process whose answer breaks the rules. */
 static bool receive_answer(struct link *l, int fd, struct packet *p, struct message *m,
                            struct err *e)
 {
@@ -354,7 +362,7 @@ static bool receive_answer(struct link *l, int fd, struct packet *p, struct mess
         return true;
     if (why.code == ERR_INVALID || why.code == ERR_TOO_LARGE)
         return nonsense(l, e);
-    return err_set(e, why.code, "%s", why.text);
+    return lost(l, &why, e);
 }
 
 /* Under control_lock: l->message is sent; afterwards it holds the answer of the wanted kind. */
@@ -363,8 +371,8 @@ static bool ask(struct link *l, enum message_kind want, struct err *e)
     uint64_t id = atomic_fetch_add(&l->next_id, 1) + 1;
     struct err why = {0};
     l->message->id = id;
-    if (!channel_send(l->control, &l->packet, l->message, NULL, -1, e))
-        return false;
+    if (!channel_send(l->control, &l->packet, l->message, NULL, -1, &why))
+        return lost(l, &why, e);
     if (!receive_answer(l, l->control, &l->packet, l->message, &why)) {
         if (why.code == ERR_TIMEOUT)
             link_kill(l);
@@ -499,8 +507,9 @@ bool link_run(struct link *l, int lane_number, uint32_t number, const struct mod
     uint64_t id = atomic_fetch_add(&l->next_id, 1) + 1;
     struct run_watch w = {.link = l, .lane = lane_number, .id = id};
     struct cancel_watch watch = {.fired = send_cancel, .arg = &w};
-    if (!send_run(lane, id, number, info, inputs, e))
-        return false;
+    struct err why = {0};
+    if (!send_run(lane, id, number, info, inputs, &why))
+        return lost(l, &why, e);
     cancel_watch(cancel, &watch);
     bool ok = receive_run(l, lane, &w, e);
     cancel_unwatch(cancel, &watch);

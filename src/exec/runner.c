@@ -212,7 +212,7 @@ static struct link *take_link(struct runner *r, struct err *e)
     monitor_lock(&r->lock);
     while (!r->stop && (!r->link || link_ended(r->link)) && monitor_wait(&r->lock, deadline))
         continue;
-    struct link *l = r->link ? link_ref(r->link) : NULL;
+    struct link *l = r->link && !link_ended(r->link) ? link_ref(r->link) : NULL;
     monitor_unlock(&r->lock);
     if (!l)
         err_set(e, ERR_GONE, "runner: is being started again");
@@ -315,7 +315,7 @@ static void runner_status(struct backend *b, struct exec_status *s)
     struct runner *r = (struct runner *)b;
     monitor_lock(&r->lock);
     s->kind = EXEC_RUNNER;
-    s->pid = r->link ? link_pid(r->link) : 0;
+    s->pid = r->link && !link_ended(r->link) ? link_pid(r->link) : 0;
     s->restarts = r->restarts;
     s->landlock = r->landlock;
     s->no_network = true; /* a runner without it does not say that it is ready */
