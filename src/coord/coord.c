@@ -167,7 +167,7 @@ static const struct net_route user_routes[] = {
 };
 
 static const struct net_route cluster_routes[] = {
-    {"POST", "/s2m3/v1/join", BODY_SMALL, NET_CONTROL, handle_join, "A device joins", "application/json", NULL},
+    {"POST", "/s2m3/v1/join", BODY_SMALL, NET_CONTROL | NET_ANONYMOUS, handle_join, "A device joins", "application/json", NULL},
     {"POST", "/s2m3/v1/heartbeat", BODY_HEARTBEAT, NET_CONTROL, handle_heartbeat, "A device reports",
      "application/json", NULL},
     {"POST", "/s2m3/v1/leave", BODY_SMALL, NET_CONTROL, handle_leave, "A device leaves", "application/json", NULL},
