@@ -360,7 +360,7 @@ static bool place(struct reader *r, struct gtensor *t, const struct proto *d)
 
 bool read_tensor(struct reader *r, struct span message, uint32_t at)
 {
-    struct gtensor t = {0};
+    struct gtensor t = {.message = message};
     struct proto d = {.message = message};
     struct pb p = pb_over(message);
     struct pb_field f;

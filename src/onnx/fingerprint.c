@@ -44,10 +44,8 @@ uint64_t value_code(const struct work *w, const struct wmodel *m, uint32_t value
         return code;
     int64_t key[3] = {0, 0, token};
     uint32_t id;
-    /* the leaf of a token exists since work_classes() first met it; adding can't fail then */
-    return intern_id((struct intern *)(uintptr_t)&w->leaves, key, sizeof(key), &id, NULL)
-               ? CODE_LEAF | id
-               : code;
+    /* the leaf of a token exists since work_classes() first met it */
+    return intern_find(&w->leaves, key, sizeof(key), &id) ? CODE_LEAF | id : code;
 }
 
 static uint64_t const_bytes(const struct work *w, const struct fgraph *g, const struct fnode *n)
@@ -213,8 +211,8 @@ bool work_classes(struct work *w)
         if (w->tokens.items[i].code >> 62 == CODE_NODE >> 62)
             w->classes.items[(w->tokens.items[i].code & CODE_MASK) >> CODE_SLOT_BITS].ported = true;
     for (uint32_t i = 0; i < w->classes.count; i++)
-        if (w->classes.items[i].output)
-            w->classes.items[i].light = false;
+        if (w->classes.items[i].output || w->classes.items[i].ported)
+            w->classes.items[i].light = false; /* somebody has to make it */
     return true;
 }
 

@@ -372,8 +372,11 @@ static bool shapes(struct fgraph *g, struct err *e)
         const struct ivalue *x = &a.values[v->origin], *y = &b.values[v->origin];
         v->type = x->type;
         v->rank = x->rank == y->rank ? x->rank : -1;
-        for (int k = 0; k < v->rank; k++)
+        for (int k = 0; k < v->rank; k++) {
             v->dims[k] = x->dims[k] == y->dims[k] ? x->dims[k] : -1;
+            if (v->dims[k] < 0 && x->dims[k] >= 0 && y->dims[k] >= 0)
+                v->names[k] = (uint64_t)x->dims[k] << 32 ^ (uint64_t)y->dims[k];
+        }
     }
     infer_done(&a);
     infer_done(&b);

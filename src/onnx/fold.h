@@ -57,6 +57,8 @@ struct fvalue {
     uint32_t origin;               /* original value that names it; ONNX_NONE for made constants */
     int type, rank;                /* OT_NONE, -1: not known */
     int64_t dims[TENSOR_RANK_MAX]; /* -1: dynamic or not known */
+    uint64_t
+        names[TENSOR_RANK_MAX]; /* of dynamic dims: equal for dims that are equal; 0: not known */
 };
 
 struct fnode {

@@ -62,7 +62,8 @@ const char *onnx_type_name(int type);
 
 struct gtensor {
     struct span name;
-    int type; /* enum onnx_type */
+    struct span message; /* TensorProto; empty for the number forms of Constant nodes */
+    int type;            /* enum onnx_type */
     int rank;
     int64_t dims[ONNX_RANK_MAX];
     uint64_t count;      /* elements */

@@ -58,19 +58,32 @@ static bool grow_table(struct intern *t, struct err *e)
     return true;
 }
 
-bool intern_id(struct intern *t, const void *key, size_t size, uint32_t *ret, struct err *e)
+bool intern_find(const struct intern *t, const void *key, size_t size, uint32_t *ret)
 {
-    if (!grow_table(t, e))
+    if (!t->table_size)
         return false;
     uint64_t hash = intern_hash(key, size, 0);
-    uint32_t at = (uint32_t)hash & (t->table_size - 1);
-    for (; t->table[at]; at = (at + 1) & (t->table_size - 1)) {
+    for (uint32_t at = (uint32_t)hash & (t->table_size - 1); t->table[at];
+         at = (at + 1) & (t->table_size - 1)) {
         const struct intern_key *k = &t->keys[t->table[at] - 1];
         if (k->hash == hash && k->size == size && memcmp(k->data, key, size) == 0) {
             *ret = t->table[at] - 1;
             return true;
         }
     }
+    return false;
+}
+
+bool intern_id(struct intern *t, const void *key, size_t size, uint32_t *ret, struct err *e)
+{
+    if (intern_find(t, key, size, ret))
+        return true;
+    if (!grow_table(t, e))
+        return false;
+    uint64_t hash = intern_hash(key, size, 0);
+    uint32_t at = (uint32_t)hash & (t->table_size - 1);
+    while (t->table[at])
+        at = (at + 1) & (t->table_size - 1);
     char *copy = malloc(size ? size : 1);
     if (!copy || !grow_keys(t, e)) {
         free(copy);

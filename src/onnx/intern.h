@@ -25,6 +25,8 @@ struct intern {
 
 /* *ret is the key's number, from 0 in order of first sight. */
 bool intern_id(struct intern *t, const void *key, size_t size, uint32_t *ret, struct err *e);
+/* Whether the key is there; *ret is then its number. */
+bool intern_find(const struct intern *t, const void *key, size_t size, uint32_t *ret);
 void intern_done(struct intern *t);
 
 uint64_t intern_hash(const void *data, size_t size, uint64_t seed);

@@ -68,7 +68,7 @@ struct share_near {
     uint32_t models[2];
     uint32_t tensors;
     uint64_t bytes;
-    char why[160];
+    char why[256];
 };
 
 struct share {

@@ -1,0 +1,34 @@
+/* module.h - a module as nodes of one model, for module.c and write.c. */
+#pragma once
+#include "onnx/work.h"
+
+/* One call of a region in one model. */
+struct instance {
+    uint32_t model, region;
+    POOL(uint32_t) core;    /* canonical nodes of the region */
+    POOL(uint32_t) nodes;   /* those and what is computed again, in topological order */
+    POOL(uint32_t) ports;   /* values that come in, in canonical order */
+    POOL(uint32_t) outputs; /* values that go out, in canonical order */
+    POOL(uint32_t) written; /* original nodes, in the exporter's order */
+    POOL(uint32_t) inits;   /* original values that are initialisers */
+    struct digest digest;
+    uint64_t form; /* hash of the exporter's operators */
+    uint32_t module;
+};
+
+/* instance.c */
+bool instances_find(struct work *w, struct instance **ret, uint32_t *ret_count);
+void instance_done(struct instance *x);
+/* Canonical order of ports and outputs, and the digest. demanded: codes that any region needs. */
+bool instance_name(struct work *w, struct instance *x, const struct intern *demanded);
+/* original.c: what the exporter wrote for an instance. */
+bool instance_original(struct work *w, struct instance *x);
+
+/* Whether a value enters from outside when a node of the instance uses it. */
+bool instance_is_port(const struct work *w, const struct wmodel *m, const uint8_t *inside,
+                      uint32_t value);
+
+struct module_detail {
+    struct instance x;      /* owned */
+    const struct wmodel *m; /* kept */
+};

@@ -1,0 +1,124 @@
+/* share.c - the steps of share_find() in their order, and what holds their data. */
+#include "onnx/share.h"
+
+#include "onnx/work.h"
+
+#include <stdlib.h>
+
+#define CROSSING_PART 1000u /* a tensor that crosses costs this part of the largest model, */
+#define CROSSING_MIN 256u   /* but at least and at most so many bytes */
+#define CROSSING_MAX 65536u
+
+static bool model_init(struct work *w, struct wmodel *m, struct onnx *model)
+{
+    if (!fold_graph(model, &w->known, &m->g, w->e))
+        return false;
+    size_t nodes = m->g->nodes.count + 1u, values = m->g->values.count + 1u;
+    m->cls = calloc(nodes, sizeof(*m->cls));
+    m->code = calloc(values, sizeof(*m->code));
+    m->token = calloc(values, sizeof(*m->token));
+    m->mask = calloc(values, sizeof(*m->mask));
+    m->group = calloc(model->input_count + 1u, sizeof(*m->group));
+    return (m->cls && m->code && m->token && m->mask && m->group) ||
+           err_set(w->e, ERR_MEMORY, "models: no memory");
+}
+
+void work_done(struct work *w)
+{
+    for (uint32_t i = 0; w->models && i < w->model_count; i++) {
+        struct wmodel *m = &w->models[i];
+        fold_free(m->g);
+        free(m->cls);
+        free(m->code);
+        free(m->token);
+        free(m->mask);
+        free(m->group);
+    }
+    free(w->models);
+    known_done(&w->known);
+    intern_done(&w->leaves);
+    intern_done(&w->class_ids);
+    intern_done(&w->locals);
+    free(w->classes.items);
+    free(w->edges.items);
+    free(w->tokens.items);
+    free(w->sorted);
+    free(w);
+}
+
+static bool steps(struct work *w, struct onnx *const *models, struct share *s)
+{
+    uint64_t largest = 0;
+    for (uint32_t i = 0; i < w->model_count; i++) {
+        uint64_t bytes;
+        if (!model_init(w, &w->models[i], models[i]) || !onnx_weight_bytes(models[i], &bytes, w->e))
+            return err_prefix(w->e, "%s", models[i]->path);
+        largest = bytes > largest ? bytes : largest;
+    }
+    w->crossing = largest / CROSSING_PART;
+    w->crossing = w->crossing < CROSSING_MIN   ? CROSSING_MIN
+                  : w->crossing > CROSSING_MAX ? CROSSING_MAX
+                                               : w->crossing;
+    bool cycle;
+    if (!work_classes(w) || !work_edges(w, &cycle))
+        return false;
+    if (cycle)
+        return err_set(w->e, ERR_INTERNAL, "the union of the models has a cycle");
+    return work_match(w) && work_colours(w) && work_cuts(w) && work_regions(w) &&
+           work_modules(w, s);
+}
+
+bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, struct share **ret,
+                struct err *e)
+{
+    if (count == 0 || count > SHARE_MODELS_MAX)
+        return err_set(e, ERR_INVALID, "%zu models: should be from 1 to %u", count,
+                       SHARE_MODELS_MAX);
+    struct share *s = calloc(1, sizeof(*s));
+    struct work *w = calloc(1, sizeof(*w));
+    if (!s || !w) {
+        free(s);
+        free(w);
+        return err_set(e, ERR_MEMORY, "sharing: no memory");
+    }
+    s->work = w;
+    s->models = calloc(count, sizeof(*s->models));
+    s->model_count = count;
+    w->models = calloc(count, sizeof(*w->models));
+    w->model_count = (uint32_t)count;
+    w->next_token = 1;
+    w->min_share = min_share;
+    w->e = e;
+    bool ok = (s->models && w->models) || err_set(e, ERR_MEMORY, "sharing: no memory");
+    ok = ok && steps(w, models, s);
+    w->e = NULL;
+    if (!ok) {
+        share_free(s);
+        return false;
+    }
+    *ret = s;
+    return true;
+}
+
+void share_free(struct share *s)
+{
+    if (!s)
+        return;
+    for (size_t i = 0; s->models && i < s->model_count; i++) {
+        for (size_t k = 0; k < s->models[i].call_count; k++)
+            free(s->models[i].calls[k].inputs);
+        free(s->models[i].calls);
+        free(s->models[i].modules);
+        free(s->models[i].outputs);
+    }
+    for (size_t i = 0; i < s->module_count; i++) {
+        free(s->modules[i].inputs);
+        free(s->modules[i].outputs);
+        module_detail_free(s->modules[i].detail);
+    }
+    free(s->models);
+    free(s->modules);
+    free(s->near);
+    work_done(s->work);
+    free(s);
+}
