@@ -25,7 +25,6 @@
 #include <string.h>
 
 #define MATCH_TRIES_MAX 300u /* sets of ports tried, of one run */
-#define LIGHT_DISCOUNT 8u
 
 struct frontier {
     uint32_t a, b; /* values; b 0: blocked, no port needed */
@@ -181,8 +180,7 @@ static uint64_t cost(const struct attempt *t, uint32_t va)
     const struct fvalue *v = &t->a->g->values.items[va];
     if (v->type == OT_NONE || v->rank < 0 || dtype_from_onnx(v->type) == DT_NONE)
         return FLOW_INF;
-    uint64_t c = t->w->crossing;
-    return light_value(t, va) ? c / LIGHT_DISCOUNT + 1 : c;
+    return t->w->crossing;
 }
 
 static uint64_t end_cost(const struct attempt *t, const struct frontier *f)
@@ -440,7 +438,7 @@ static bool candidates(struct work *w, struct candidate **ret, uint32_t *ret_cou
                 continue;
             const struct wclass *c = &w->classes.items[cls];
             seen[cls] = 1;
-            if (c->weight >= w->crossing && !c->light &&
+            if (c->weight >= w->crossing && c->depends &&
                 (uint32_t)__builtin_popcountll(c->owners) < w->model_count)
                 list[count++] = (struct candidate){cls, c->local, c->order, k, i};
         }

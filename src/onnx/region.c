@@ -42,17 +42,17 @@ static bool is_member(const struct work *w, uint32_t cls)
     return !w->classes.items[cls].light && !w->classes.items[cls].copied;
 }
 
-static bool push(struct parts *p, uint32_t cls, uint32_t *depth)
+/* A class to look behind, and whether the way to it has left both parts already.  mark is for ways
+ * that have, stamp for those that have not. */
+static void push(struct parts *p, uint32_t cls, bool outside, uint32_t *depth)
 {
-    if (p->stamp[cls] != p->now) {
-        p->stamp[cls] = p->now;
-        p->stack[(*depth)++] = cls;
-    }
-    return true;
+    if (p->mark[cls] == p->now || (!outside && p->stamp[cls] == p->now))
+        return;
+    *(outside ? &p->mark[cls] : &p->stamp[cls]) = p->now;
+    p->stack[(*depth)++] = cls << 1 | outside;
 }
 
-/* Pushes what makes the inputs of cls.  true: a way from `from` that leaves it leads here. outside:
- * cls itself is of another part (or behind one). */
+/* Pushes what makes the inputs of cls.  true: a way from part `from` that leaves it leads here. */
 static bool push_inputs(struct parts *p, uint32_t cls, uint32_t from, uint32_t own, bool outside,
                         uint32_t *depth)
 {
@@ -63,13 +63,15 @@ static bool push_inputs(struct parts *p, uint32_t cls, uint32_t from, uint32_t o
         p->steps++;
         if (part == from && (outside || edge->flags & EDGE_TOKEN))
             return true;
-        if (part != from && (part != own || own == NO_REGION))
-            push(p, edge->from, depth);
+        if (part != from && (outside || part != own || own == NO_REGION))
+            push(p, edge->from, outside || is_member(w, edge->from) || edge->flags & EDGE_TOKEN,
+                 depth);
     }
     return false;
 }
 
-/* Whether a way leads from part `from` through something else to a class, or to any of a part. */
+/* Whether a way leads from part `from` through something else to a class, or to any of a part.
+ * What belongs to nobody (light, copied) is inside of whoever uses it. */
 static bool leads(struct parts *p, uint32_t from, uint32_t to_class, uint32_t to_part)
 {
     uint32_t depth = 0;
@@ -83,8 +85,8 @@ static bool leads(struct parts *p, uint32_t from, uint32_t to_class, uint32_t to
                 return true;
     }
     while (depth && p->steps < STEPS_MAX) {
-        uint32_t cls = p->stack[--depth];
-        if (push_inputs(p, cls, from, to_part, is_member(p->w, cls), &depth))
+        uint32_t at = p->stack[--depth];
+        if (push_inputs(p, at >> 1, from, to_part, at & 1, &depth))
             return true;
     }
     return false;
@@ -146,7 +148,7 @@ static bool parts_init(struct parts *p, struct work *w)
     p->last = calloc(n, sizeof(uint32_t));
     p->next = calloc(n, sizeof(uint32_t));
     p->stamp = calloc(n, sizeof(uint32_t));
-    p->stack = calloc(n, sizeof(uint32_t));
+    p->stack = calloc(2 * n, sizeof(uint32_t));
     p->mark = calloc(n, sizeof(uint32_t));
     p->in_first = calloc(n, sizeof(uint32_t));
     p->in = calloc(w->edges.count + 1u, sizeof(uint32_t));

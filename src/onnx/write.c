@@ -1,0 +1,409 @@
+/* write.c - a module as module.onnx with weights.bin beside it.
+ *
+ * The exporter's own nodes in the exporter's own order: the runtime's fusions depend on both.  Only
+ * names change: ports get canonical ones (in0 ..., out0 ...), also inside of sub-graphs; what looked
+ * through (Identity) or found equal is named by what it stands for.
+ *
+ * Constants of WRITE_INLINE bytes and more go to weights.bin, from the mapping to the file by
+ * write(): never through the heap.  Constant nodes of that size become initialisers. */
+#include "onnx/emit.h"
+#include "onnx/module.h"
+
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WRITE_INLINE 1024u
+#define WRITE_PAGE 4096u /* alignment of large constants, for mapping */
+#define WRITE_ALIGN 64u
+#define WRITE_GRAPH_MAX ((size_t)1 << 30) /* bytes of module.onnx */
+#define WRITE_FILE "weights.bin"
+
+enum { GP_NODE = 1, GP_NAME = 2, GP_INIT = 5, GP_INPUT = 11, GP_OUTPUT = 12 };
+
+struct writer {
+    const struct instance *x;
+    const struct share_module *module;
+    const struct fgraph *g;
+    struct onnx *m;
+    uint32_t *port;   /* owned: value to port number + 1 */
+    uint32_t *output; /* owned: value to output number + 1 */
+    const char *folder;
+    int fd; /* of weights.bin, or -1 */
+    uint64_t offset;
+    struct err *e;
+};
+
+/* ---- names ---- */
+
+static bool looks_canonical(struct span s)
+{
+    size_t stem = s.size > 2 && memcmp(s.data, "in", 2) == 0    ? 2
+                  : s.size > 3 && memcmp(s.data, "out", 3) == 0 ? 3
+                                                                : 0;
+    for (size_t i = stem; stem && i < s.size; i++)
+        if (s.data[i] < '0' || s.data[i] > '9')
+            return false;
+    return stem != 0;
+}
+
+static void name_plain(struct buf *b, uint32_t field, struct span s)
+{
+    char text[ONNX_NAME_MAX + 3];
+    if (!looks_canonical(s) || s.size > ONNX_NAME_MAX) {
+        emit_bytes(b, field, s.data, s.size);
+        return;
+    }
+    memcpy(text, "x.", 2);
+    memcpy(text + 2, s.data, s.size);
+    emit_bytes(b, field, text, s.size + 2);
+}
+
+/* The name of an original value in the module. */
+static void name_value(const struct writer *w, struct buf *b, uint32_t field, uint32_t id)
+{
+    char text[32];
+    const struct gvalue *v = &w->m->values.items[id];
+    uint32_t value = v->graph == ONNX_MAIN ? w->g->of_value[id] : 0;
+    const struct fvalue *f = &w->g->values.items[value];
+    if (value && w->port[value]) {
+        (void)snprintf(text, sizeof(text), "in%u", w->port[value] - 1);
+        emit_text(b, field, text);
+    } else if (value && w->output[value]) {
+        (void)snprintf(text, sizeof(text), "out%u", w->output[value] - 1);
+        emit_text(b, field, text);
+    } else if (value && f->kind == FV_NODE && f->origin != ONNX_NONE) {
+        name_plain(b, field, w->m->values.items[f->origin].name);
+    } else {
+        name_plain(b, field, v->name);
+    }
+}
+
+static void name_text(const struct writer *w, struct buf *b, uint32_t field, uint32_t graph,
+                      struct span s)
+{
+    uint32_t id = s.size ? onnx_lookup(w->m, graph, s) : ONNX_NONE;
+    if (id == ONNX_NONE)
+        emit_bytes(b, field, s.data, s.size);
+    else
+        name_value(w, b, field, id);
+}
+
+/* A made value keeps its own name, even where it was found equal to another: it is no output. */
+static void name_made(const struct writer *w, struct buf *b, uint32_t field, uint32_t id)
+{
+    uint32_t value = w->m->values.items[id].graph == ONNX_MAIN ? w->g->of_value[id] : 0;
+    if (value && w->g->values.items[value].kind == FV_NODE &&
+        w->g->values.items[value].origin != id)
+        name_plain(b, field, w->m->values.items[id].name);
+    else
+        name_value(w, b, field, id);
+}
+
+/* ---- nodes ---- */
+
+static bool write_graph(struct writer *w, struct buf *out, uint32_t field, uint32_t graph);
+
+static bool write_attr(struct writer *w, struct buf *out, const struct gattr *a)
+{
+    if (a->type != AT_GRAPH && a->type != AT_GRAPHS) {
+        emit_bytes(out, 5, a->message.data, a->message.size);
+        return true;
+    }
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    struct pb p = pb_over(a->message);
+    struct pb_field f;
+    bool ok = true;
+    while (ok && pb_next(&p, &f) == PB_FIELD) {
+        if (f.number == 6 || f.number == 11)
+            ok = write_graph(w, &inner, f.number, a->first);
+        else
+            buf_add(&inner, f.start, (size_t)(f.end - f.start));
+    }
+    ok = emit_message(out, 5, &inner) && ok;
+    return ok;
+}
+
+static bool write_node(struct writer *w, struct buf *out, uint32_t field, uint32_t node)
+{
+    const struct gnode *n = &w->m->nodes.items[node];
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    struct pb p = pb_over(n->message);
+    struct pb_field f;
+    uint32_t in = 0, made = 0, attr = 0;
+    bool ok = true;
+    while (ok && pb_next(&p, &f) == PB_FIELD) {
+        uint32_t id;
+        if (f.number == 1) {
+            id = w->m->refs.items[n->in_first + in++];
+            if (id == ONNX_NONE)
+                emit_bytes(&inner, 1, "", 0);
+            else
+                name_value(w, &inner, 1, id);
+        } else if (f.number == 2) {
+            id = w->m->refs.items[n->out_first + made++];
+            if (id == ONNX_NONE)
+                emit_bytes(&inner, 2, "", 0);
+            else
+                name_made(w, &inner, 2, id);
+        } else if (f.number == 5) {
+            ok = write_attr(w, &inner, &w->m->attrs.items[n->attr_first + attr++]);
+        } else if (f.number != 6) { /* without its documentation */
+            buf_add(&inner, f.start, (size_t)(f.end - f.start));
+        }
+    }
+    return emit_message(out, field, &inner) && ok;
+}
+
+/* A ValueInfoProto or TensorProto with its name changed (both in a sub-graph). */
+static void write_named(struct writer *w, struct buf *out, uint32_t field, uint32_t name_field,
+                        uint32_t graph, struct span message)
+{
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    struct pb p = pb_over(message);
+    struct pb_field f;
+    while (pb_next(&p, &f) == PB_FIELD)
+        if (f.number == name_field)
+            name_text(w, &inner, name_field, graph, f.bytes);
+        else
+            buf_add(&inner, f.start, (size_t)(f.end - f.start));
+    (void)emit_message(out, field, &inner);
+}
+
+/* A sub-graph, with the outer names that it uses changed. */
+static bool write_graph(struct writer *w, struct buf *out, uint32_t field, uint32_t graph)
+{
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    const struct ggraph *g = &w->m->graphs.items[graph];
+    struct pb p = pb_over(g->message);
+    struct pb_field f;
+    uint32_t node = g->node_first;
+    bool ok = true;
+    while (ok && pb_next(&p, &f) == PB_FIELD) {
+        if (f.number == GP_NODE)
+            ok = write_node(w, &inner, GP_NODE, node++);
+        else if (f.number == GP_INIT)
+            write_named(w, &inner, f.number, 8, graph, f.bytes);
+        else if (f.number == GP_INPUT || f.number == GP_OUTPUT || f.number == 13)
+            write_named(w, &inner, f.number, 1, graph, f.bytes);
+        else
+            buf_add(&inner, f.start, (size_t)(f.end - f.start));
+    }
+    return emit_message(out, field, &inner) && ok;
+}
+
+/* ---- constants ---- */
+
+static bool put_all(struct writer *w, const uint8_t *data, uint64_t size)
+{
+    while (size) {
+        size_t part = size < ((size_t)1 << 24) ? (size_t)size : (size_t)1 << 24;
+        ssize_t n = write(w->fd, data, part);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return err_errno(w->e, ERR_IO, errno, "%s/" WRITE_FILE, w->folder);
+        data += n;
+        size -= (uint64_t)n;
+        w->offset += (uint64_t)n;
+    }
+    return true;
+}
+
+static bool put_weights(struct writer *w, const struct gtensor *t, uint64_t *ret_offset)
+{
+    static const uint8_t zeros[WRITE_PAGE];
+    if (w->fd < 0) {
+        char *path = text_format("%s/" WRITE_FILE, w->folder);
+        if (!path)
+            return err_set(w->e, ERR_MEMORY, "weights: no memory");
+        w->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+        int number = errno;
+        free(path);
+        if (w->fd < 0)
+            return err_errno(w->e, ERR_IO, number, "%s/" WRITE_FILE, w->folder);
+    }
+    uint64_t align = t->bytes >= 16 * WRITE_PAGE ? WRITE_PAGE : WRITE_ALIGN;
+    uint64_t gap = (align - w->offset % align) % align;
+    if (!put_all(w, zeros, gap))
+        return false;
+    *ret_offset = w->offset;
+    return put_all(w, t->data, t->bytes);
+}
+
+static void external_entry(struct buf *out, const char *key, const char *value)
+{
+    struct buf inner = BUF_INIT(1024);
+    emit_text(&inner, 1, key);
+    emit_text(&inner, 2, value);
+    (void)emit_message(out, 13, &inner);
+}
+
+static bool write_tensor(struct writer *w, struct buf *out, uint32_t id)
+{
+    const struct gtensor *t = onnx_value_tensor(w->m, id);
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    char number[24];
+    if (t->type == OT_STRING)
+        return err_set(w->e, ERR_UNSUPPORTED, "text constants can't be written");
+    for (int i = 0; i < t->rank; i++)
+        emit_number(&inner, 1, (uint64_t)t->dims[i]);
+    emit_number(&inner, 2, (uint64_t)t->type);
+    name_value(w, &inner, 8, id);
+    bool ok = true;
+    if (t->bytes < WRITE_INLINE) {
+        emit_bytes(&inner, 9, t->data, (size_t)t->bytes);
+    } else {
+        uint64_t offset = 0;
+        ok = put_weights(w, t, &offset);
+        external_entry(&inner, "location", WRITE_FILE);
+        (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)offset);
+        external_entry(&inner, "offset", number);
+        (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)t->bytes);
+        external_entry(&inner, "length", number);
+        emit_number(&inner, 14, 1);
+    }
+    return emit_message(out, GP_INIT, &inner) && ok;
+}
+
+/* Constant nodes that become initialisers; also all that can't be copied as they are. */
+static bool as_initialiser(const struct writer *w, uint32_t node, uint32_t *ret_id)
+{
+    const struct gnode *n = &w->m->nodes.items[node];
+    if (!onnx_is_op(n, "Constant") || !n->out_count)
+        return false;
+    *ret_id = w->m->refs.items[n->out_first];
+    const struct gtensor *t = *ret_id == ONNX_NONE ? NULL : onnx_value_tensor(w->m, *ret_id);
+    return t && t->type != OT_STRING && t->bytes >= WRITE_INLINE;
+}
+
+/* ---- the model ---- */
+
+static void write_port(const struct writer *w, struct buf *out, uint32_t field,
+                       const struct port *p, uint32_t value, uint64_t *names, uint32_t *name_count)
+{
+    struct buf info = BUF_INIT(65536), type = BUF_INIT(65536), tensor = BUF_INIT(65536),
+               shape = BUF_INIT(65536);
+    const struct fvalue *v = &w->g->values.items[value];
+    char text[24];
+    for (int i = 0; i < p->shape.rank; i++) {
+        struct buf dim = BUF_INIT(1024);
+        uint32_t k = 0;
+        if (p->shape.dims[i] >= 0) {
+            emit_number(&dim, 1, (uint64_t)p->shape.dims[i]);
+        } else if (v->names[i]) { /* dims that are equal in the whole model keep one name */
+            while (k < *name_count && names[k] != v->names[i])
+                k++;
+            if (k == *name_count)
+                names[(*name_count)++] = v->names[i];
+            (void)snprintf(text, sizeof(text), "d%u", k);
+            emit_text(&dim, 2, text);
+        }
+        (void)emit_message(&shape, 1, &dim);
+    }
+    emit_number(&tensor, 1, (uint64_t)dtype_onnx(p->dtype));
+    (void)emit_message(&tensor, 2, &shape);
+    (void)emit_message(&type, 1, &tensor);
+    emit_text(&info, 1, p->name);
+    (void)emit_message(&info, 2, &type);
+    (void)emit_message(out, field, &info);
+}
+
+static bool write_ports(const struct writer *w, struct buf *out)
+{
+    size_t dims = (w->module->input_count + w->module->output_count) * TENSOR_RANK_MAX;
+    uint64_t *names = calloc(dims + 1, sizeof(*names));
+    uint32_t count = 0;
+    if (!names)
+        return err_set(w->e, ERR_MEMORY, "module: no memory");
+    for (size_t i = 0; i < w->module->input_count; i++)
+        write_port(w, out, GP_INPUT, &w->module->inputs[i], w->x->ports.items[i], names, &count);
+    for (size_t i = 0; i < w->module->output_count; i++)
+        write_port(w, out, GP_OUTPUT, &w->module->outputs[i], w->x->outputs.items[i], names,
+                   &count);
+    free(names);
+    return true;
+}
+
+static bool write_main(struct writer *w, struct buf *out)
+{
+    uint32_t id;
+    for (uint32_t i = 0; i < w->x->written.count; i++)
+        if (!as_initialiser(w, w->x->written.items[i], &id) &&
+            !write_node(w, out, GP_NODE, w->x->written.items[i]))
+            return false;
+    emit_text(out, GP_NAME, "module");
+    for (uint32_t i = 0; i < w->x->inits.count; i++)
+        if (!write_tensor(w, out, w->x->inits.items[i]))
+            return false;
+    for (uint32_t i = 0; i < w->x->written.count; i++)
+        if (as_initialiser(w, w->x->written.items[i], &id) && !write_tensor(w, out, id))
+            return false;
+    return write_ports(w, out);
+}
+
+static bool write_model(struct writer *w, struct buf *out)
+{
+    struct buf graph = BUF_INIT(WRITE_GRAPH_MAX);
+    struct pb p = pb_over((struct span){w->m->files.items[0].data, w->m->files.items[0].size});
+    struct pb_field f;
+    /* before IR 4 initialisers had to be inputs as well */
+    emit_number(out, 1, (uint64_t)(w->m->ir_version < 4 ? 4 : w->m->ir_version));
+    emit_text(out, 2, "s2m3");
+    while (pb_next(&p, &f) == PB_FIELD)
+        if (f.number == 8 || f.number == 25) /* operator sets, functions */
+            buf_add(out, f.start, (size_t)(f.end - f.start));
+    if (!write_main(w, &graph)) {
+        buf_clear(&graph);
+        return false;
+    }
+    return emit_message(out, 7, &graph) ||
+           err_set(w->e, ERR_TOO_LARGE, "module.onnx: over %zu bytes", WRITE_GRAPH_MAX);
+}
+
+static bool writer_init(struct writer *w)
+{
+    size_t values = w->g->values.count + 1u;
+    w->port = calloc(values, sizeof(*w->port));
+    w->output = calloc(values, sizeof(*w->output));
+    if (!w->port || !w->output)
+        return err_set(w->e, ERR_MEMORY, "module: no memory");
+    for (uint32_t i = 0; i < w->x->ports.count; i++)
+        w->port[w->x->ports.items[i]] = i + 1;
+    for (uint32_t i = 0; i < w->x->outputs.count; i++)
+        w->output[w->x->outputs.items[i]] = i + 1;
+    return true;
+}
+
+bool share_write(const struct share *s, size_t i, const char *folder, struct err *e)
+{
+    const struct module_detail *d = s->modules[i].detail;
+    struct writer w = {.x = &d->x,
+                       .module = &s->modules[i],
+                       .g = d->m->g,
+                       .m = d->m->g->m,
+                       .folder = folder,
+                       .fd = -1,
+                       .e = e};
+    struct buf out = BUF_INIT(WRITE_GRAPH_MAX);
+    bool ok = writer_init(&w) && write_model(&w, &out) && buf_ok(&out, "module.onnx", e);
+    if (w.fd >= 0) {
+        if (ok && fsync(w.fd) != 0)
+            ok = err_errno(e, ERR_IO, errno, "%s/" WRITE_FILE, folder);
+        close(w.fd);
+    }
+    char *path = ok ? text_format("%s/module.onnx", folder) : NULL;
+    if (ok && !path)
+        ok = err_set(e, ERR_MEMORY, "module: no memory");
+    ok = ok && file_write_atomic(path, out.data, out.size, 0600, e);
+    free(path);
+    buf_clear(&out);
+    free(w.port);
+    free(w.output);
+    return ok;
+}
