@@ -1,8 +1,15 @@
-/* channel.c - packets and memfds. */
+/* channel.c - packets and memfds.
+ *
+ * New pages cost more than copying into old ones, so each direction of a lane keeps its memfd: the
+ * sender maps it for writing, the receiver for reading, and its descriptor travels once.  Those over
+ * REGION_KEEP are used for one message. */
 #include "exec/channel.h"
+
+#include "base/clock.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -10,12 +17,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define SPIN_NS 50000
+#define REGION_MIN ((size_t)256 << 10)
+#define REGION_KEEP ((size_t)16 << 20) /* per lane and direction */
 
 bool packet_init(struct packet *p, struct err *e)
 {
     *p = (struct packet){.data = aligned_alloc(MESSAGE_ALIGN, MESSAGE_MAX)};
     return p->data || err_set(e, ERR_MEMORY, "message: no memory");
+}
+
+static void region_drop(struct region *r)
+{
+    if (r->data)
+        (void)munmap(r->data, r->size);
+    *r = (struct region){0};
 }
 
 void packet_close_fds(struct packet *p)
@@ -29,8 +45,18 @@ void packet_close_fds(struct packet *p)
 void packet_clear(struct packet *p)
 {
     packet_close_fds(p);
+    region_drop(&p->sent);
+    region_drop(&p->received);
     free(p->data);
     *p = (struct packet){0};
+}
+
+void packet_spin(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    int64_t end = clock_now_ns() + SPIN_NS;
+    while (poll(&p, 1, 0) == 0 && clock_now_ns() < end)
+        continue;
 }
 
 static bool gone(int number)
@@ -138,40 +164,37 @@ bool channel_receive(int fd, struct packet *p, struct message *m, struct err *e)
 
 /* ---- tensors --------------------------------------------------------------------------------- */
 
-static bool write_at(int fd, const void *data, size_t size, uint64_t offset, struct err *e)
-{
-    const char *from = data;
-    while (size > 0) {
-        ssize_t n = pwrite(fd, from, size, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return err_errno(e, ERR_MEMORY, n < 0 ? errno : ENOSPC, "tensors: memfd");
-        from += n;
-        size -= (size_t)n;
-        offset += (uint64_t)n;
-    }
-    return true;
-}
+/* Not F_SEAL_WRITE: it makes the kernel look for users of every page, which takes longer than most
+ * runs, and fails now and then.  Who must not trust the sender copies before looking. */
+#define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE)
 
-static bool fill_memfd(const struct message *m, const struct tensor *tensors, int *ret,
-                       struct err *e)
+/* A new memfd, mapped and sealed: from then on it can be written through this mapping alone. */
+static bool region_make(struct region *r, uint64_t bytes, int *ret_fd, struct err *e)
 {
+    size_t size = REGION_MIN;
+    while (size < bytes && size < REGION_KEEP)
+        size *= 2;
+    if (size < bytes)
+        size = (size_t)bytes;
     int fd = memfd_create("tensors", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (fd < 0)
-        return err_errno(e, ERR_MEMORY, errno, "tensors: memfd");
-    bool ok = ftruncate(fd, (off_t)m->data_bytes) == 0 ||
-              err_errno(e, ERR_MEMORY, errno, "tensors: %llu bytes",
-                        (unsigned long long)m->data_bytes);
-    for (int i = 0; ok && i < m->tensor_count; i++)
-        ok = write_at(fd, tensors[i].data, tensors[i].bytes, m->tensors[i].offset, e);
-    if (ok && fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) != 0)
-        ok = err_errno(e, ERR_INTERNAL, errno, "tensors: seal");
-    if (ok)
-        *ret = fd;
-    else
+    if (fd < 0 || ftruncate(fd, (off_t)size) != 0) {
+        err_errno(e, ERR_MEMORY, errno, "tensors: %zu bytes", size);
+        if (fd >= 0)
+            (void)close(fd);
+        return false;
+    }
+    void *data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED || fcntl(fd, F_ADD_SEALS, SEALS | F_SEAL_SEAL) != 0) {
+        err_errno(e, ERR_MEMORY, errno, "tensors: %zu bytes", size);
+        if (data != MAP_FAILED)
+            (void)munmap(data, size);
         (void)close(fd);
-    return ok;
+        return false;
+    }
+    region_drop(r);
+    *r = (struct region){.data = data, .size = size};
+    *ret_fd = fd;
+    return true;
 }
 
 bool channel_send_tensors(int fd, struct packet *p, const struct message *m,
@@ -179,97 +202,116 @@ bool channel_send_tensors(int fd, struct packet *p, const struct message *m,
 {
     const void *sources[EXEC_PORTS_MAX];
     int memfd = -1;
-    for (int i = 0; i < m->tensor_count; i++)
-        sources[i] = tensors[i].data;
-    if (m->tensor_count > 0 && !m->inline_data && !fill_memfd(m, tensors, &memfd, e))
+    bool shared = m->tensor_count > 0 && !m->inline_data;
+    if (shared && p->sent.size < m->data_bytes && !region_make(&p->sent, m->data_bytes, &memfd, e))
         return false;
+    for (int i = 0; i < m->tensor_count; i++) {
+        sources[i] = tensors[i].data;
+        if (shared && tensors[i].bytes > 0)
+            memcpy(p->sent.data + m->tensors[i].offset, tensors[i].data, tensors[i].bytes);
+    }
     bool ok = channel_send(fd, p, m, sources, memfd, e);
     if (memfd >= 0)
         (void)close(memfd);
+    if (!ok || p->sent.size > REGION_KEEP)
+        region_drop(&p->sent);
     return ok;
 }
 
-struct mapping {
-    void *data;
-    size_t size;
-};
-
-static void unmap(void *arg)
-{
-    struct mapping *m = arg;
-    (void)munmap(m->data, m->size);
-    free(m);
-}
-
-/* The memfd must be as long as the tensors need and sealed: then nobody can pull the pages away or
- * change them while they are read. */
-static bool map_memfd(int fd, uint64_t bytes, struct mem **ret, struct err *e)
+/* The sender's new memfd instead of the last one; sealed, so nobody can pull the pages away. */
+static bool region_take(struct region *r, int fd, struct err *e)
 {
     struct stat st;
     int seals = fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & SEALS) != SEALS)
         return err_set(e, ERR_INVALID, "tensors: the memfd is not sealed");
-    if (fstat(fd, &st) != 0 || (uint64_t)st.st_size != bytes)
-        return err_set(e, ERR_INVALID, "tensors: a memfd of %lld bytes, should be %llu",
-                       (long long)st.st_size, (unsigned long long)bytes);
-    struct mapping *m = malloc(sizeof(*m));
-    if (!m)
-        return err_set(e, ERR_MEMORY, "tensors: no memory");
-    m->size = (size_t)bytes;
-    m->data = mmap(NULL, m->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-    if (m->data == MAP_FAILED) {
-        free(m);
-        return err_errno(e, ERR_MEMORY, errno, "tensors: map");
-    }
-    *ret = mem_wrap(m->data, m->size, unmap, m);
-    if (!*ret) {
-        unmap(m);
-        return err_set(e, ERR_MEMORY, "tensors: no memory");
-    }
+    if (fstat(fd, &st) != 0 || st.st_size <= 0 || (uint64_t)st.st_size > MESSAGE_BYTES_MAX)
+        return err_set(e, ERR_INVALID, "tensors: a memfd of %lld bytes, at most %llu",
+                       (long long)st.st_size, (unsigned long long)MESSAGE_BYTES_MAX);
+    void *data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (data == MAP_FAILED)
+        return err_errno(e, ERR_MEMORY, errno, "tensors: map of %lld bytes", (long long)st.st_size);
+    region_drop(r);
+    *r = (struct region){.data = data, .size = (size_t)st.st_size};
     return true;
 }
 
-static void view_tensors(const struct message *m, struct tensor *ret)
+static bool find_data(struct packet *p, const struct message *m, const uint8_t **ret,
+                      struct err *e)
+{
+    *ret = m->data;
+    if (m->inline_data)
+        return true;
+    if (p->fd_count > 1)
+        return err_set(e, ERR_INVALID, "tensors: %d descriptors, at most 1", p->fd_count);
+    if (p->fd_count == 1 && !region_take(&p->received, p->fds[0], e))
+        return false;
+    packet_close_fds(p);
+    if (p->received.size < m->data_bytes)
+        return err_set(e, ERR_INVALID, "tensors: %llu bytes in a memfd of %zu",
+                       (unsigned long long)m->data_bytes, p->received.size);
+    *ret = p->received.data;
+    return true;
+}
+
+static void view_tensors(const struct message *m, const uint8_t *data, struct tensor *ret)
 {
     for (int i = 0; i < m->tensor_count; i++) {
         const struct message_tensor *t = &m->tensors[i];
         ret[i] = (struct tensor){.dtype = t->dtype,
                                  .shape = t->shape,
-                                 .data = (void *)(uintptr_t)(m->data + t->offset),
+                                 .data = (void *)(uintptr_t)(data + t->offset),
                                  .bytes = (size_t)t->bytes};
     }
+}
+
+static bool copy_tensors(const struct message *m, const uint8_t *data, struct tensor *ret,
+                         struct err *e)
+{
+    size_t bytes = (size_t)m->data_bytes;
+    void *copy = malloc(bytes ? bytes : 1);
+    struct mem *mem = copy ? mem_wrap(copy, bytes, free, copy) : NULL;
+    if (!mem) {
+        free(copy);
+        return err_set(e, ERR_MEMORY, "tensors: no memory for %zu bytes", bytes);
+    }
+    if (bytes > 0)
+        memcpy(copy, data, bytes);
+    bool ok = true;
+    for (int i = 0; ok && i < m->tensor_count; i++) {
+        const struct message_tensor *t = &m->tensors[i];
+        ok = tensor_over(t->dtype, &t->shape, mem, (size_t)t->offset, (size_t)t->bytes, &ret[i], e);
+        for (int k = 0; !ok && k < i; k++)
+            tensor_clear(&ret[k]);
+    }
+    mem_unref(mem);
+    return ok;
 }
 
 bool channel_take_tensors(struct packet *p, const struct message *m, bool hold,
                           struct tensor *ret, struct err *e)
 {
-    struct mem *mem = NULL;
-    bool ok = true;
+    const uint8_t *data;
     if (m->tensor_count == 0)
         return true;
-    if (m->inline_data && !hold) {
-        view_tensors(m, ret);
+    if (!find_data(p, m, &data, e))
+        return false;
+    if (!hold) {
+        view_tensors(m, data, ret);
         return true;
     }
-    if (m->inline_data) {
-        mem = mem_new((size_t)m->data_bytes);
-        if (!mem)
-            return err_set(e, ERR_MEMORY, "tensors: no memory");
-        if (m->data_bytes > 0)
-            memcpy(mem_data(mem), m->data, (size_t)m->data_bytes);
-    } else if (p->fd_count != 1) {
-        return err_set(e, ERR_INVALID, "tensors: %d descriptors, should be 1", p->fd_count);
-    } else if (!map_memfd(p->fds[0], m->data_bytes, &mem, e)) {
-        return false;
-    }
-    for (int i = 0; ok && i < m->tensor_count; i++) {
-        const struct message_tensor *t = &m->tensors[i];
-        ok = tensor_over(t->dtype, &t->shape, mem, (size_t)t->offset, (size_t)t->bytes, &ret[i], e);
-        if (!ok)
-            for (int k = 0; k < i; k++)
-                tensor_clear(&ret[k]);
-    }
-    mem_unref(mem);
-    packet_close_fds(p);
+    bool ok = copy_tensors(m, data, ret, e);
+    channel_done(p);
     return ok;
+}
+
+void packet_forget(struct packet *p)
+{
+    region_drop(&p->sent);
+}
+
+void channel_done(struct packet *p)
+{
+    if (p->received.size > REGION_KEEP)
+        region_drop(&p->received);
 }

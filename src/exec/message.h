@@ -11,7 +11,7 @@
  *   texts | ports | tensors (type, shape) | zeros up to a multiple of 64 | data
  *
  * Tensors lie one after another at multiples of 64, in the packet's data, or, when they are more
- * than EXEC_INLINE_MAX in all, in a memfd that comes with the packet and is sealed against change.
+ * than EXEC_INLINE_MAX in all, in a sealed memfd that came with this packet or an earlier one.
  *
  * Threads: none of its own. */
 #pragma once

@@ -142,8 +142,7 @@ static bool run_module(struct lane *l, struct runner_module *m, struct tensor *i
     struct cancel *cancel = cancel_new();
     if (!cancel)
         return err_set(e, ERR_MEMORY, "runner: no memory");
-    bool ok = channel_take_tensors(&l->packet, l->message, false, inputs, e) &&
-              check_inputs(m, l->message, inputs, e);
+    bool ok = check_inputs(m, l->message, inputs, e);
     if (ok) {
         begin_run(l, l->message->id, cancel);
         ok = session_run(m->session, &m->info, inputs, cancel, outputs, e);
@@ -173,17 +172,16 @@ static bool serve_run(struct lane *l, struct err *e)
     struct tensor inputs[EXEC_PORTS_MAX], outputs[EXEC_PORTS_MAX];
     struct err why = {0};
     uint64_t id = l->message->id;
-    int in_count = l->message->tensor_count, out_count = 0;
-    struct runner_module *m = take_module(l->runner, l->message->numbers[0], &why);
-    bool ok = m != NULL;
-    memset(inputs, 0, (size_t)in_count * sizeof(*inputs));
+    int out_count = 0;
+    struct runner_module *m = NULL;
+    bool ok = channel_take_tensors(&l->packet, l->message, false, inputs, &why) &&
+              (m = take_module(l->runner, l->message->numbers[0], &why));
     if (ok) {
         out_count = m->info.output_count;
         memset(outputs, 0, (size_t)out_count * sizeof(*outputs));
         ok = run_module(l, m, inputs, outputs, &why);
     }
-    for (int i = 0; i < in_count; i++)
-        tensor_clear(&inputs[i]);
+    channel_done(&l->packet); /* inputs are views */
     bool sent = ok ? answer_run(l, out_count, outputs, id, e)
                    : answer_failure(l->fd, &l->packet, l->message, id, &why, e);
     for (int i = 0; ok && i < out_count; i++)
