@@ -1,0 +1,376 @@
+/* local.c - the same programs and modules as in a fleet, called one after the other. */
+#include "cli/local.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "cli/folder.h"
+#include "onnx/onnx.h"
+#include "task/answer.h"
+#include "task/generate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SIDE_FILE_MAX ((size_t)64 << 20)
+#define RESULTS_MAX (PROGRAM_CALLS_MAX + REQUEST_CANDIDATES_MAX)
+
+struct local_module {
+    struct digest digest;
+    struct exec_module *module;
+};
+
+struct local {
+    struct folder folder;
+    struct exec *exec;
+    struct prepare *prepare;
+    char *work;                     /* a temporary folder: the runtime opens modules by folder */
+    struct local_module modules[MODEL_GRAPHS_MAX];
+    int module_count;
+    struct program **programs;
+    int program_count;
+};
+
+/* ---- opening ---------------------------------------------------------------------------------------- */
+
+static const struct folder_file *by_digest(const struct folder *f, const char *digest)
+{
+    for (int i = 0; i < f->count; i++)
+        if (strcmp(f->files[i].digest.hex, digest) == 0)
+            return &f->files[i];
+    return NULL;
+}
+
+static bool side_file(void *ctx, const char *digest, char **ret, size_t *size, struct err *e)
+{
+    const struct local *l = ctx;
+    const struct folder_file *f = by_digest(&l->folder, digest);
+    if (!f)
+        return err_set(e, ERR_NOT_FOUND, "side file %.12s: not in the folder", digest);
+    return file_read(f->path, SIDE_FILE_MAX, ret, size, e);
+}
+
+/* What deducing needs, gathered from the folder; texts and graphs are owned. */
+struct gathered {
+    struct model_source source;
+    char *texts[FOLDER_FILES_MAX];
+    int text_count;
+    struct onnx *graphs[MODEL_GRAPHS_MAX];
+    char names[MODEL_GRAPHS_MAX][128];
+};
+
+static struct model_file *place_of(struct model_source *s, const char *name)
+{
+    if (strcmp(name, "config.json") == 0)
+        return &s->config;
+    if (strcmp(name, "preprocessor_config.json") == 0 || strcmp(name, "processor_config.json") == 0)
+        return s->preprocessor.text ? NULL : &s->preprocessor;
+    if (strcmp(name, "tokenizer.json") == 0)
+        return &s->tokenizer;
+    if (strcmp(name, "generation_config.json") == 0)
+        return &s->generation;
+    return strcmp(name, "s2m3.json") == 0 ? &s->s2m3 : NULL;
+}
+
+static bool gather_graph(struct gathered *g, const struct folder_file *f, struct err *e)
+{
+    int i = g->source.graph_count;
+    if (i >= MODEL_GRAPHS_MAX)
+        return err_set(e, ERR_TOO_LARGE, "more than %d .onnx files", MODEL_GRAPHS_MAX);
+    if (!onnx_open(f->path, &g->graphs[i], e))
+        return err_prefix(e, "%s", f->name);
+    size_t in, out;
+    const char *base = strrchr(f->name, '/');
+    base = base ? base + 1 : f->name;
+    (void)snprintf(g->names[i], sizeof(g->names[i]), "%.*s", (int)(strlen(base) - strlen(".onnx")), base);
+    struct model_graph *m = &g->source.graphs[g->source.graph_count++];
+    *m = (struct model_graph){.name = g->names[i], .digest = f->digest, .inputs = onnx_inputs(g->graphs[i], &in),
+                              .outputs = onnx_outputs(g->graphs[i], &out)};
+    m->input_count = (int)in;
+    m->output_count = (int)out;
+    return true;
+}
+
+static bool gather(struct gathered *g, const struct folder *f, struct err *e)
+{
+    g->source.name = f->name;
+    for (int i = 0; i < f->count; i++) {
+        const struct folder_file *file = &f->files[i];
+        size_t n = strlen(file->name);
+        if (n > 5 && strcmp(file->name + n - 5, ".onnx") == 0) {
+            if (!gather_graph(g, file, e))
+                return false;
+            continue;
+        }
+        struct model_file *to = place_of(&g->source, file->name);
+        char *text;
+        if (!to)
+            continue;
+        if (!file_read(file->path, SIDE_FILE_MAX, &text, &to->size, e))
+            return false;
+        g->texts[g->text_count++] = text;
+        to->text = text;
+        to->digest = file->digest;
+    }
+    return true;
+}
+
+static bool read_programs(struct local *l, struct err *e)
+{
+    struct gathered *g = calloc(1, sizeof(*g));
+    json_t *model = NULL;
+    if (!g)
+        return err_set(e, ERR_MEMORY, "no memory");
+    bool ok = gather(g, &l->folder, e) && model_deduce(&g->source, &model, e) &&
+              model_programs(json_object_get(model, "programs"), &l->programs, &l->program_count, e);
+    json_decref(model);
+    for (int i = 0; i < g->text_count; i++)
+        free(g->texts[i]);
+    for (int i = 0; i < MODEL_GRAPHS_MAX; i++)
+        onnx_close(g->graphs[i]);
+    free(g);
+    return ok;
+}
+
+static bool make_work(struct local *l, struct err *e)
+{
+    const char *base = getenv("TMPDIR");
+    l->work = text_format("%s/s2m3-run-XXXXXX", base && *base ? base : "/tmp");
+    return (l->work && mkdtemp(l->work)) || err_set(e, ERR_IO, "can't make a temporary folder");
+}
+
+/* The runtime opens FOLDER/module.onnx: a link to the user's file. */
+static bool load_module(struct local *l, const char *digest, struct exec_module **ret, struct err *e)
+{
+    const struct folder_file *f = by_digest(&l->folder, digest);
+    for (int i = 0; i < l->module_count; i++)
+        if (strcmp(l->modules[i].digest.hex, digest) == 0) {
+            *ret = l->modules[i].module;
+            return true;
+        }
+    if (!f || l->module_count >= MODEL_GRAPHS_MAX)
+        return err_set(e, ERR_NOT_FOUND, "module %.12s: not in the folder", digest);
+    char *folder = text_format("%s/%s", l->work, digest);
+    char *file = folder ? text_format("%s/module.onnx", folder) : NULL;
+    bool ok = file && file_make_dirs(folder, e) && symlink(f->path, file) == 0;
+    if (!ok)
+        err_set(e, ERR_IO, "can't write to %s", l->work);
+    struct local_module *m = &l->modules[l->module_count];
+    ok = ok && exec_load(l->exec, folder, digest, &m->module, e);
+    free(folder);
+    free(file);
+    if (!ok)
+        return err_prefix(e, "%s", f->name);
+    (void)snprintf(m->digest.hex, sizeof(m->digest.hex), "%s", digest);
+    l->module_count++;
+    *ret = m->module;
+    return true;
+}
+
+bool local_open(const char *folder, const char *dtype, const struct exec_options *options, struct local **ret,
+                struct err *e)
+{
+    struct local *l = calloc(1, sizeof(*l));
+    if (!l)
+        return err_set(e, ERR_MEMORY, "no memory");
+    bool ok = folder_read(folder, dtype, &l->folder, e) && make_work(l, e) && read_programs(l, e) &&
+              exec_create(EXEC_LOCAL, options, &l->exec, e);
+    l->prepare = ok ? prepare_new(16, side_file, l) : NULL;
+    if (!ok || !l->prepare) {
+        local_close(l);
+        return ok ? err_set(e, ERR_MEMORY, "no memory") : false;
+    }
+    *ret = l;
+    return true;
+}
+
+void local_close(struct local *l)
+{
+    if (!l)
+        return;
+    for (int i = 0; i < l->module_count; i++)
+        exec_unload(l->modules[i].module);
+    exec_destroy(l->exec);
+    prepare_free(l->prepare);
+    model_programs_free(l->programs, l->program_count);
+    folder_clear(&l->folder);
+    if (l->work)
+        (void)file_remove_tree(l->work, NULL);
+    free(l->work);
+    free(l);
+}
+
+/* ---- answering ---------------------------------------------------------------------------------------- */
+
+/* Outputs of one call. */
+struct outputs {
+    const struct port *ports;
+    int count;
+    struct tensor *tensors; /* owned */
+};
+
+struct run {
+    struct local *local;
+    const struct program *program;
+    const struct request *request;
+    struct outputs calls[PROGRAM_CALLS_MAX];  /* of calls made once */
+    struct tensor *candidates;                /* of the call made per candidate */
+    char *text;
+    uint32_t tokens;
+    struct exec_module *generating;
+};
+
+static const struct tensor *find_output(const struct outputs *o, const char *name, struct err *e)
+{
+    for (int i = 0; i < o->count; i++)
+        if (strcmp(o->ports[i].name, name) == 0)
+            return &o->tensors[i];
+    err_set(e, ERR_NOT_FOUND, "a module has no output '%s'", name);
+    return NULL;
+}
+
+static bool gather_inputs(struct run *r, const struct program_call *c, int item, struct named_tensor *inputs, int max,
+                          int *count, struct err *e)
+{
+    for (int i = 0; i < c->input_count; i++) {
+        const struct program_input *in = &c->inputs[i];
+        int made = 0;
+        if (in->media) {
+            struct mem *m = request_media(r->request, c, in->kind, item);
+            if (!prepare_run(r->local->prepare, media_kind_name(in->kind), in->config.hex, mem_data(m), mem_size(m),
+                             inputs + *count, max - *count, &made, e))
+                return false;
+            *count += made;
+            continue;
+        }
+        const struct tensor *t = find_output(&r->calls[in->call], in->output, e);
+        if (!t || *count >= max)
+            return false;
+        memcpy(inputs[*count].name, in->port, sizeof(inputs[*count].name));
+        inputs[(*count)++].tensor = tensor_ref(t);
+    }
+    return true;
+}
+
+/* Drops what the module has no port for. */
+static int match_ports(struct exec_module *m, struct named_tensor *inputs, int count)
+{
+    int ports, kept = 0;
+    const struct port *p = exec_inputs(m, &ports);
+    for (int i = 0; i < count; i++) {
+        bool known = false;
+        for (int k = 0; k < ports; k++)
+            known = known || strcmp(p[k].name, inputs[i].name) == 0;
+        if (!known) {
+            tensor_clear(&inputs[i].tensor);
+        } else {
+            struct named_tensor keep = inputs[i];
+            inputs[i].tensor = (struct tensor){0};
+            inputs[kept++] = keep;
+        }
+    }
+    return kept;
+}
+
+static bool step(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs, struct err *e)
+{
+    struct run *r = ctx;
+    return exec_run(r->generating, inputs, count, NULL, outputs, e);
+}
+
+static bool generate(struct run *r, struct exec_module *m, const struct named_tensor *inputs, int count, struct err *e)
+{
+    json_t *settings = json_deep_copy(r->program->generation);
+    if (r->request->max_new_tokens > 0)
+        json_object_set_new(settings, "max_new_tokens", json_integer(r->request->max_new_tokens));
+    struct generate_job job = {.settings = settings, .inputs = inputs, .input_count = count, .prepare = r->local->prepare,
+                               .step = step, .ctx = r};
+    job.module_inputs = exec_inputs(m, &job.module_input_count);
+    job.module_outputs = exec_outputs(m, &job.module_output_count);
+    r->generating = m;
+    bool ok = generate_run(&job, &r->text, &r->tokens, e);
+    json_decref(settings);
+    return ok;
+}
+
+static bool run_call(struct run *r, int call, int item, struct err *e)
+{
+    const struct program_call *c = &r->program->calls[call];
+    struct named_tensor inputs[WIRE_INPUTS_MAX] = {0};
+    struct exec_module *m;
+    int count = 0;
+    if (!load_module(r->local, c->module.hex, &m, e))
+        return false;
+    bool ok = gather_inputs(r, c, item, inputs, WIRE_INPUTS_MAX, &count, e);
+    struct outputs o = {0};
+    o.ports = exec_outputs(m, &o.count);
+    o.tensors = calloc((size_t)o.count + 1, sizeof(*o.tensors));
+    ok = ok && (o.tensors || err_set(e, ERR_MEMORY, "no memory"));
+    if (ok && c->generate) {
+        ok = generate(r, m, inputs, count, e);
+    } else if (ok) {
+        count = match_ports(m, inputs, count);
+        ok = exec_run(m, inputs, count, NULL, o.tensors, e);
+    }
+    for (int i = 0; i < count; i++)
+        tensor_clear(&inputs[i].tensor);
+    if (ok && c->each) {
+        const struct tensor *t = find_output(&o, r->program->answer.other_output, e);
+        ok = t != NULL;
+        if (ok)
+            r->candidates[item] = tensor_ref(t);
+    }
+    if (ok && !c->each && !c->generate) {
+        r->calls[call] = o;
+        return true;
+    }
+    for (int i = 0; o.tensors && i < o.count; i++)
+        tensor_clear(&o.tensors[i]);
+    free(o.tensors);
+    return ok;
+}
+
+static bool run_program(struct run *r, json_t **ret, struct err *e)
+{
+    const struct program *p = r->program;
+    bool ok = true;
+    for (int c = 0; ok && c < p->call_count; c++)
+        for (int i = 0; ok && i < (p->calls[c].each ? r->request->candidate_count : 1); i++)
+            ok = run_call(r, c, i, e);
+    struct answer_input in = {.candidates = r->candidates, .candidate_count = r->request->candidate_count, .text = r->text};
+    if (ok && p->answer.kind != ANSWER_TEXT) {
+        in.value = find_output(&r->calls[p->answer.call], p->answer.output, e);
+        ok = in.value != NULL;
+    }
+    return ok && answer_make(p, r->request, &in, ret, e);
+}
+
+bool local_answer(struct local *l, const char *task, struct request *request, json_t **ret, struct err *e)
+{
+    int chosen = request_choose(l->programs, l->program_count, task, request, e);
+    if (chosen < 0 || !request_fit(request, l->programs[chosen], e))
+        return false;
+    struct run *r = calloc(1, sizeof(*r));
+    if (r)
+        r->candidates = calloc((size_t)request->candidate_count + 1, sizeof(*r->candidates));
+    if (!r || !r->candidates) {
+        free(r);
+        return err_set(e, ERR_MEMORY, "no memory");
+    }
+    r->local = l;
+    r->program = l->programs[chosen];
+    r->request = request;
+    bool ok = run_program(r, ret, e);
+    for (int c = 0; c < PROGRAM_CALLS_MAX; c++) {
+        for (int i = 0; r->calls[c].tensors && i < r->calls[c].count; i++)
+            tensor_clear(&r->calls[c].tensors[i]);
+        free(r->calls[c].tensors);
+    }
+    for (int i = 0; i < request->candidate_count; i++)
+        tensor_clear(&r->candidates[i]);
+    free(r->candidates);
+    free(r->text);
+    free(r);
+    return ok;
+}
