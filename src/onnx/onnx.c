@@ -98,34 +98,41 @@ static int by_digest(const void *a, const void *b)
     return strcmp(x->digest.hex, y->digest.hex);
 }
 
-bool onnx_weight_bytes(struct onnx *m, uint64_t *ret, struct err *e)
+bool onnx_weight_bytes_all(struct onnx *const *models, size_t count, uint64_t *ret, struct err *e)
 {
-    if (m->has_weight_bytes) {
-        *ret = m->weight_bytes;
-        return true;
-    }
-    const struct gtensor **order = calloc(m->tensors.count + 1, sizeof(*order));
+    size_t all = 0, n = 0;
+    for (size_t k = 0; k < count; k++)
+        all += models[k]->values.count;
+    const struct gtensor **order = calloc(all + 1, sizeof(*order));
     if (!order)
         return err_set(e, ERR_MEMORY, "weights: no memory");
-    uint32_t count = 0;
     bool ok = true;
-    for (uint32_t i = 0; ok && i < m->values.count; i++) {
-        if (m->values.items[i].kind != VALUE_CONST)
-            continue;
-        ok = onnx_tensor_digest(m, m->values.items[i].index, e);
-        order[count++] = &m->tensors.items[m->values.items[i].index];
-    }
-    if (ok && count)
-        qsort(order, count, sizeof(*order), by_digest);
+    for (size_t k = 0; ok && k < count; k++)
+        for (uint32_t i = 0; ok && i < models[k]->values.count; i++) {
+            const struct gvalue *v = &models[k]->values.items[i];
+            if (v->kind != VALUE_CONST)
+                continue;
+            ok = onnx_tensor_digest(models[k], v->index, e);
+            order[n++] = &models[k]->tensors.items[v->index];
+        }
+    if (ok && n)
+        qsort(order, n, sizeof(*order), by_digest);
     uint64_t bytes = 0;
-    for (uint32_t i = 0; ok && i < count; i++)
+    for (size_t i = 0; ok && i < n; i++)
         if (i == 0 || strcmp(order[i]->digest.hex, order[i - 1]->digest.hex) != 0)
             bytes += order[i]->bytes;
     free(order);
-    if (!ok)
+    if (ok)
+        *ret = bytes;
+    return ok;
+}
+
+bool onnx_weight_bytes(struct onnx *m, uint64_t *ret, struct err *e)
+{
+    if (!m->has_weight_bytes && !onnx_weight_bytes_all(&m, 1, &m->weight_bytes, e))
         return false;
-    m->weight_bytes = *ret = bytes;
     m->has_weight_bytes = true;
+    *ret = m->weight_bytes;
     return true;
 }
 

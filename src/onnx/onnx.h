@@ -51,6 +51,9 @@ const char *const *onnx_dim_params(const struct onnx *m, size_t *count);
  * those of sub-graphs and functions.  Reads all of them once; the result is kept. */
 bool onnx_weight_bytes(struct onnx *m, uint64_t *ret, struct err *e);
 
+/* The same of several files together: what two of them hold counts once. */
+bool onnx_weight_bytes_all(struct onnx *const *models, size_t count, uint64_t *ret, struct err *e);
+
 /* A value for a dynamic dim, by its name. */
 struct onnx_dim {
     const char *name;
