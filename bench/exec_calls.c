@@ -19,10 +19,11 @@
 
 /* y = x + x for x float32 [n]: ir 8, opset 17, written out as protobuf. */
 static const unsigned char model[] = {
-    0x08, 8, 0x3a, 55, 0x0a, 14, 0x0a, 1, 'x', 0x0a, 1, 'x', 0x12, 1, 'y', 0x22, 3, 'A', 'd', 'd',
-    0x12, 1, 'g', 0x5a, 16, 0x0a, 1, 'x', 0x12, 11, 0x0a, 9, 0x08, 1, 0x12, 5, 0x0a, 3, 0x12, 1,
-    'n', 0x62, 16, 0x0a, 1, 'y', 0x12, 11, 0x0a, 9, 0x08, 1, 0x12, 5, 0x0a, 3, 0x12, 1, 'n', 0x42,
-    4, 0x0a, 0, 0x10, 17};
+    0x08, 8,   0x3a, 55, 0x0a, 14,  0x0a, 1,    'x',  0x0a, 1,    'x',  0x12,
+    1,    'y', 0x22, 3,  'A',  'd', 'd',  0x12, 1,    'g',  0x5a, 16,   0x0a,
+    1,    'x', 0x12, 11, 0x0a, 9,   0x08, 1,    0x12, 5,    0x0a, 3,    0x12,
+    1,    'n', 0x62, 16, 0x0a, 1,   'y',  0x12, 11,   0x0a, 9,    0x08, 1,
+    0x12, 5,   0x0a, 3,  0x12, 1,   'n',  0x42, 4,    0x0a, 0,    0x10, 17};
 
 static int by_size(const void *a, const void *b)
 {
@@ -90,7 +91,8 @@ int main(int argc, char **argv)
     uint64_t fd;
     struct err e = {0};
     if (argc == 3 && strcmp(argv[1], "runner") == 0)
-        return parse_u64("descriptor", argv[2], 3, INT_MAX, &fd, &e) ? exec_runner_main((int)fd) : 2;
+        return parse_u64("descriptor", argv[2], 3, INT_MAX, &fd, &e) ? exec_runner_main((int)fd)
+                                                                     : 2;
     char self[PATH_MAX] = {0}, dir[] = "/tmp/exec-calls.XXXXXX", path[PATH_MAX];
     if (readlink("/proc/self/exe", self, sizeof(self) - 1) <= 0 || !mkdtemp(dir))
         return 1;

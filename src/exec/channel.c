@@ -236,8 +236,7 @@ static bool region_take(struct region *r, int fd, struct err *e)
     return true;
 }
 
-static bool find_data(struct packet *p, const struct message *m, const uint8_t **ret,
-                      struct err *e)
+static bool find_data(struct packet *p, const struct message *m, const uint8_t **ret, struct err *e)
 {
     *ret = m->data;
     if (m->inline_data)
@@ -288,8 +287,8 @@ static bool copy_tensors(const struct message *m, const uint8_t *data, struct te
     return ok;
 }
 
-bool channel_take_tensors(struct packet *p, const struct message *m, bool hold,
-                          struct tensor *ret, struct err *e)
+bool channel_take_tensors(struct packet *p, const struct message *m, bool hold, struct tensor *ret,
+                          struct err *e)
 {
     const uint8_t *data;
     if (m->tensor_count == 0)

@@ -42,8 +42,8 @@ bool channel_send_tensors(int fd, struct packet *p, const struct message *m,
 
 /* Makes the tensors of a received message.  hold = false, for a sender that is trusted: views,
  * valid until channel_done().  hold = true: copies, which the sender can't change any more. */
-bool channel_take_tensors(struct packet *p, const struct message *m, bool hold,
-                          struct tensor *ret, struct err *e);
+bool channel_take_tensors(struct packet *p, const struct message *m, bool hold, struct tensor *ret,
+                          struct err *e);
 void channel_done(struct packet *p);
 
 /* The other end may not have taken our memfd: the next message brings a new one. */

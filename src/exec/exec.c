@@ -146,7 +146,8 @@ static bool create_backend(struct exec *x, struct err *e)
     return err_set(e, ERR_INVALID, "exec: kind %d is not known", (int)x->kind);
 }
 
-bool exec_create(enum exec_kind kind, const struct exec_options *o, struct exec **ret, struct err *e)
+bool exec_create(enum exec_kind kind, const struct exec_options *o, struct exec **ret,
+                 struct err *e)
 {
     static const struct exec_options none;
     struct exec *x = calloc(1, sizeof(*x));
@@ -415,8 +416,7 @@ static bool order_inputs(const struct module_info *info, const struct named_tens
                            inputs[i].name);
         if (seen[at])
             return err_set(e, ERR_INVALID, "input '%s': given twice", inputs[i].name);
-        if (!tensor_whole(&inputs[i], e) ||
-            !tensor_fits(&inputs[i].tensor, &info->inputs[at], e))
+        if (!tensor_whole(&inputs[i], e) || !tensor_fits(&inputs[i].tensor, &info->inputs[at], e))
             return false;
         seen[at] = true;
         ret[at] = inputs[i].tensor;

@@ -36,11 +36,11 @@
 
 #include <sys/types.h>
 
-#define EXEC_PORTS_MAX 256            /* inputs, or outputs, of a module */
+#define EXEC_PORTS_MAX 256 /* inputs, or outputs, of a module */
 #define EXEC_LANES_MAX 64
 #define EXEC_THREADS_MAX 256
 #define EXEC_QUEUE_MAX 4096
-#define EXEC_MODULES_MAX 1024         /* loaded at once */
+#define EXEC_MODULES_MAX 1024              /* loaded at once */
 #define EXEC_INLINE_MAX ((size_t)64 << 10) /* tensors of a call up to this travel in the message */
 #define EXEC_RESTART_WAIT_MS 2000
 #define EXEC_VERSION_MAX 32
@@ -57,8 +57,9 @@ struct exec_options {
                                  .deps/lib of a folder above it, the system's */
     const char *runner_path;  /* program that calls exec_runner_main() for `PATH runner FD`;
                                  EXEC_RUNNER and exec_measure() need it, there is no default */
-    const char *modules_dir;  /* EXEC_RUNNER: module folders lie below it; nothing else of the disk
-                                 can be read by the runner (besides libraries) */
+    const char *modules_dir;  /* EXEC_RUNNER: module folders lie below it, and nothing else of the
+                                 disk can be read by the runner (besides libraries). Is created;
+                                 NULL: there are none, so nothing can be loaded */
     const char *prepared_dir; /* what the runtime made of modules, made once; NULL: no such cache.
                                  Is created; only this user may have access to it */
     int threads;              /* within one run; 0: cores / lanes, at least 1 */
@@ -69,7 +70,8 @@ struct exec_options {
 struct exec;
 struct exec_module;
 
-bool exec_create(enum exec_kind kind, const struct exec_options *o, struct exec **ret, struct err *e);
+bool exec_create(enum exec_kind kind, const struct exec_options *o, struct exec **ret,
+                 struct err *e);
 
 /* Unload all modules before.  NULL is fine. */
 void exec_destroy(struct exec *x);
@@ -101,8 +103,8 @@ struct exec_status {
     uint32_t restarts;              /* of the runner since exec_create() */
     int running, waiting;           /* runs */
     int modules;
-    bool no_network;                /* the runner can't make sockets (seccomp) */
-    int landlock;                   /* version of the kernel's file sandbox in use; 0: none */
+    bool no_network; /* the runner can't make sockets (seccomp) */
+    int landlock;    /* version of the kernel's file sandbox in use; 0: none */
 };
 struct exec_status exec_status(struct exec *x);
 
@@ -134,19 +136,19 @@ struct exec_measure_plan {
                                             its name ("a + b" is the sum; heights and widths 224;
                                             else 16) */
     int dim_count;
-    int runs;     /* per batch size; 0: 5 */
-    int max_ms;   /* per batch size: no further run starts later than this; 0: 2000 */
+    int runs;   /* per batch size; 0: 5 */
+    int max_ms; /* per batch size: no further run starts later than this; 0: 2000 */
 };
 
 struct exec_profile {
     struct exec_memory before; /* runtime up, module not loaded */
     struct exec_memory loaded;
-    struct exec_memory after;  /* after all runs */
-    double load_ms;            /* without preparing */
-    double prepare_ms;         /* 0: nothing was to do */
-    uint64_t prepare_peak;     /* peak of the process that prepared; 0: nothing was to do */
-    bool prepared;             /* what was loaded is the prepared form */
-    int count;                 /* batch sizes that ran, in the plan's order */
+    struct exec_memory after; /* after all runs */
+    double load_ms;           /* without preparing */
+    double prepare_ms;        /* 0: nothing was to do */
+    uint64_t prepare_peak;    /* peak of the process that prepared; 0: nothing was to do */
+    bool prepared;            /* what was loaded is the prepared form */
+    int count;                /* batch sizes that ran, in the plan's order */
     int batches[EXEC_BATCHES_MAX];
     double run_ms[EXEC_BATCHES_MAX]; /* median; the first run of a size is not counted */
     char run_error[ERR_TEXT_MAX];    /* why a batch size did not run (the guess of a dim may not

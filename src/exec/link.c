@@ -28,8 +28,8 @@
 #include <unistd.h>
 
 #define RUNNER_FD 3
-#define END_MS 1000      /* for a process whose sockets were closed */
-#define TICK_MS 500      /* how often a waiting run looks whether it has been cancelled for long */
+#define END_MS 1000 /* for a process whose sockets were closed */
+#define TICK_MS 500 /* how often a waiting run looks whether it has been cancelled for long */
 #define ENV_MAX 16
 
 struct lane_link {
@@ -453,8 +453,7 @@ static void send_cancel(void *arg)
     free(m);
 }
 
-static bool receive_run(struct link *l, struct lane_link *lane, struct run_watch *w,
-                        struct err *e)
+static bool receive_run(struct link *l, struct lane_link *lane, struct run_watch *w, struct err *e)
 {
     for (;;) {
         struct err why = {0};

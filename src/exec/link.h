@@ -7,7 +7,7 @@
 #define LINK_CANCEL_MS 30000 /* a cancelled run that goes on for longer ends with its process */
 
 struct link_options {
-    const char *runner_path, *runtime_path; /* the runtime's real path */
+    const char *runner_path, *runtime_path;          /* the runtime's real path */
     const char *read_dir, *prepared_dir, *write_dir; /* what it may touch; NULL: nothing */
     int threads, lanes;
 };

@@ -36,8 +36,8 @@ static bool local_load(struct backend *b, const char *folder, const char *digest
     struct making making = {.local = l, .folder = folder};
     struct session *s = NULL;
     if (l->prepared_dir)
-        prepared_take(l->prepared_dir, l->runtime->version, digest, false, make_prepared,
-                      &making, &p);
+        prepared_take(l->prepared_dir, l->runtime->version, digest, false, make_prepared, &making,
+                      &p);
     bool ok = session_open(l->runtime, p.folder ? p.folder : folder,
                            p.folder ? ORT_LEVEL_NONE : ORT_LEVEL_ALL, l->options->threads, NULL, &s,
                            info, e);

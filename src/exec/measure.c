@@ -207,10 +207,9 @@ static bool check_plan(const struct exec_measure_plan *p, struct err *e)
 {
     if (p->batch_count < 0 || p->batch_count > EXEC_BATCHES_MAX || p->dim_count < 0 ||
         p->dim_count > EXEC_DIMS_MAX || p->runs < 0 || p->runs > EXEC_RUNS_MAX || p->max_ms < 0)
-        return err_set(e, ERR_INVALID,
-                       "measure: %d batch sizes (at most %d), %d dims (%d), %d runs (%d)",
-                       p->batch_count, EXEC_BATCHES_MAX, p->dim_count, EXEC_DIMS_MAX, p->runs,
-                       EXEC_RUNS_MAX);
+        return err_set(
+            e, ERR_INVALID, "measure: %d batch sizes (at most %d), %d dims (%d), %d runs (%d)",
+            p->batch_count, EXEC_BATCHES_MAX, p->dim_count, EXEC_DIMS_MAX, p->runs, EXEC_RUNS_MAX);
     for (int i = 0; i < p->batch_count; i++)
         if (p->batches[i] < 1 || p->batches[i] > EXEC_DIM_VALUE_MAX)
             return err_set(e, ERR_INVALID, "measure: batch size %d, allowed are 1 to %d",

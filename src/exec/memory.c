@@ -29,8 +29,7 @@ static bool mapping_start(const char *line, const char **path)
     return true;
 }
 
-static enum mapping_kind kind_of(const char *path, const char *module_dir,
-                                 const char *prepared_dir)
+static enum mapping_kind kind_of(const char *path, const char *module_dir, const char *prepared_dir)
 {
     /* Tensors in memfds are memory that nobody can drop, like the heap. */
     if (path[0] != '/' || strncmp(path, "/memfd:", 7) == 0)

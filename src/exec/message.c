@@ -236,8 +236,7 @@ static bool take_type(struct reader *r, bool dynamic, enum dtype *dtype, struct 
     memcpy(shape->dims, p, bytes);
     for (int i = 0; i < shape->rank; i++)
         if (shape->dims[i] < (dynamic ? -1 : 0))
-            return err_set(e, ERR_INVALID, "message: dim %d is %lld", i,
-                           (long long)shape->dims[i]);
+            return err_set(e, ERR_INVALID, "message: dim %d is %lld", i, (long long)shape->dims[i]);
     return true;
 }
 
@@ -280,14 +279,12 @@ static bool check_head(const struct head *h, size_t size, struct err *e)
     return true;
 }
 
-static bool take_tensors(struct reader *r, const struct head *h, struct message *ret,
-                         struct err *e)
+static bool take_tensors(struct reader *r, const struct head *h, struct message *ret, struct err *e)
 {
     for (int i = 0; i < h->tensors; i++) {
         enum dtype dtype;
         struct shape shape;
-        if (!take_type(r, false, &dtype, &shape, e) ||
-            !message_add_tensor(ret, dtype, &shape, e))
+        if (!take_type(r, false, &dtype, &shape, e) || !message_add_tensor(ret, dtype, &shape, e))
             return false;
     }
     if (ret->data_bytes != h->data_bytes || ret->inline_data != (bool)h->inline_data)

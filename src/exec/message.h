@@ -27,17 +27,17 @@
 
 /* kind, texts, numbers are what; has ports, has tensors */
 #define MESSAGE_KINDS(X)                                                                           \
-    X(HELLO, 4, false, false)   /* runtime, modules_dir, prepared_dir, write_dir; threads, lanes */ \
-    X(READY, 1, false, false)   /* version; landlock, seccomp */                                   \
-    X(LOAD, 1, false, false)    /* folder; module number, level */                                 \
-    X(LOADED, 0, true, false)   /* load time in microseconds */                                    \
-    X(UNLOAD, 0, false, false)  /* module number */                                                \
+    X(HELLO, 4, false, false)  /* runtime, modules_dir, prepared_dir, write_dir; threads, lanes */ \
+    X(READY, 1, false, false)  /* version; landlock, seccomp */                                    \
+    X(LOAD, 1, false, false)   /* folder; module number, level */                                  \
+    X(LOADED, 0, true, false)  /* load time in microseconds */                                     \
+    X(UNLOAD, 0, false, false) /* module number */                                                 \
     X(PREPARE, 2, false, false) /* folder, to */                                                   \
     X(DONE, 0, false, false)                                                                       \
-    X(RUN, 0, false, true)      /* module number */                                                \
+    X(RUN, 0, false, true) /* module number */                                                     \
     X(RESULT, 0, false, true)                                                                      \
-    X(FAIL, 1, false, false)    /* error text; code */                                             \
-    X(CANCEL, 0, false, false)  /* lane; id is that of the run */
+    X(FAIL, 1, false, false)   /* error text; code */                                              \
+    X(CANCEL, 0, false, false) /* lane; id is that of the run */
 
 #define MESSAGE_ENUM(name, texts, ports, tensors) MSG_##name,
 enum message_kind { MSG_NONE, MESSAGE_KINDS(MESSAGE_ENUM) MSG_COUNT };
@@ -57,9 +57,9 @@ struct message {
     const char *texts[MESSAGE_TEXTS_MAX]; /* as many as the kind has */
     struct module_info info;              /* kinds with ports */
     int tensor_count;
-    uint64_t data_bytes;                  /* of all tensors with their gaps */
-    bool inline_data;                     /* else they are in a memfd (or there are none) */
-    const uint8_t *data;                  /* inline data */
+    uint64_t data_bytes; /* of all tensors with their gaps */
+    bool inline_data;    /* else they are in a memfd (or there are none) */
+    const uint8_t *data; /* inline data */
     struct message_tensor tensors[EXEC_PORTS_MAX];
 };
 

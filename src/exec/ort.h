@@ -10,8 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ORT_API_VERSION 22    /* lowest number whose table has all slots below */
-#define ORT_MINOR_MIN 28      /* 1.28: fixes for hostile models that earlier ones lack */
+#define ORT_API_VERSION 22 /* lowest number whose table has all slots below */
+#define ORT_MINOR_MIN 28   /* 1.28: fixes for hostile models that earlier ones lack */
 
 #define ORT_LEVEL_NONE 0
 #define ORT_LEVEL_ALL 99

@@ -22,8 +22,8 @@
 #include <cpuid.h>
 #endif
 
-#define FORM 1                 /* of the folder; another number: made again */
-#define NOTE_MAX (16u << 10)   /* bytes of prepared.json */
+#define FORM 1               /* of the folder; another number: made again */
+#define NOTE_MAX (16u << 10) /* bytes of prepared.json */
 #define NOTE "prepared.json"
 
 static const char *const files[] = {"module.onnx", "module.bin"};
@@ -206,8 +206,8 @@ static bool note_made(const char *tmp, const char *digest, struct err *e)
     bool ok = rows || err_set(e, ERR_MEMORY, "prepare: no memory");
     for (size_t i = 0; ok && i < ARRAY_LEN(files); i++)
         ok = note_file(tmp, files[i], rows, e);
-    json_t *note = ok ? json_pack("{s:i,s:s,s:O}", "form", FORM, "digest", digest, "files", rows)
-                      : NULL;
+    json_t *note =
+        ok ? json_pack("{s:i,s:s,s:O}", "form", FORM, "digest", digest, "files", rows) : NULL;
     ok = ok && write_note(tmp, note, e);
     json_decref(note);
     json_decref(rows);

@@ -16,8 +16,8 @@
 #include <stdint.h>
 
 struct prepared {
-    char *folder; /* owned; NULL: load the module as it came */
-    double ms;    /* spent on making it; 0: was there */
+    char *folder;  /* owned; NULL: load the module as it came */
+    double ms;     /* spent on making it; 0: was there */
     uint64_t peak; /* of the process that made it, if it was another one */
 };
 

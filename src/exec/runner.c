@@ -10,6 +10,7 @@
 #include "exec/backend.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/sync.h"
 #include "exec/link.h"
 #include "exec/prepare.h"
@@ -22,9 +23,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define CRASHES_MAX 3      /* in a row while one module is loaded: then it is left out */
-#define SOON_MS 2000       /* a process that ends so soon after its start is started more slowly */
-#define BACKOFF_MS 100     /* first pause; doubles */
+#define CRASHES_MAX 3  /* in a row while one module is loaded: then it is left out */
+#define SOON_MS 2000   /* a process that ends so soon after its start is started more slowly */
+#define BACKOFF_MS 100 /* first pause; doubles */
 #define BACKOFF_MAX_MS 10000
 
 struct remote {
@@ -40,7 +41,7 @@ struct runner {
     struct backend backend;
     struct link_options options; /* texts kept, but the next three */
     char *runtime_path;
-    char *modules_dir, *prepared_dir; /* real paths; prepared_dir may be NULL */
+    char *modules_dir, *prepared_dir; /* real paths; may be NULL */
     int wake_fd;
     pthread_t keeper;
     bool keeper_started;
@@ -49,8 +50,8 @@ struct runner {
     struct remote *modules[EXEC_MODULES_MAX];
 
     struct monitor lock;
-    struct link *link; /* NULL: being started */
-    struct err failed; /* why the first start failed */
+    struct link *link;  /* NULL: being started */
+    struct err failed;  /* why the first start failed */
     bool stop, settled; /* settled: the first start has succeeded or failed */
     uint32_t restarts;
     int landlock;
@@ -244,11 +245,12 @@ static bool place_remote(struct runner *r, const char *folder, const char *diges
         free_remote(m);
         return err_set(e, ERR_NOT_FOUND, "folder '%s': is not there", folder);
     }
-    size_t n = strlen(r->modules_dir);
-    if (strncmp(m->folder, r->modules_dir, n) != 0 || m->folder[n] != '/') {
+    const char *root = r->modules_dir;
+    size_t n = root ? strlen(root) : 0;
+    if (!root || strncmp(m->folder, root, n) != 0 || m->folder[n] != '/') {
         free_remote(m);
-        return err_set(e, ERR_INVALID, "folder '%s': is not below the modules' folder '%s'", folder,
-                       r->modules_dir);
+        return err_set(e, ERR_INVALID, "folder '%s': is not below modules_dir '%s'", folder,
+                       root ? root : "(none)");
     }
     *ret = m;
     return true;
@@ -356,11 +358,14 @@ static bool fill_options(struct runner *r, const struct exec_options *o, struct 
 {
     if (!o->runner_path)
         return err_set(e, ERR_INVALID, "exec: a runner needs runner_path");
-    if (!o->modules_dir)
-        return err_set(e, ERR_INVALID, "exec: a runner needs modules_dir");
-    r->modules_dir = realpath(o->modules_dir, NULL);
-    if (!r->modules_dir)
-        return err_set(e, ERR_NOT_FOUND, "modules_dir '%s': is not there", o->modules_dir);
+    if (o->modules_dir) {
+        /* It must be there when the runner shuts itself in. */
+        if (!file_make_dirs(o->modules_dir, e))
+            return false;
+        r->modules_dir = realpath(o->modules_dir, NULL);
+        if (!r->modules_dir)
+            return err_set(e, ERR_NOT_FOUND, "modules_dir '%s': is not there", o->modules_dir);
+    }
     if (!runtime_find(o->runtime_path, &r->runtime_path, e) ||
         !prepared_dir_make(o->prepared_dir, &r->prepared_dir, e))
         return false;

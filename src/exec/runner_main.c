@@ -237,7 +237,8 @@ static bool load(struct runner *r, struct message *m, struct err *e)
     if (number >= EXEC_MODULES_MAX || r->modules[number].session)
         return err_set(e, ERR_INVALID, "runner: module number %u is in use or over %d", number,
                        EXEC_MODULES_MAX - 1);
-    if (!session_open(r->runtime, m->texts[0], (int)m->numbers[1], r->threads, NULL, &s, &info, e)) {
+    if (!session_open(r->runtime, m->texts[0], (int)m->numbers[1], r->threads, NULL, &s, &info,
+                      e)) {
         info_clear(&info);
         return false;
     }

@@ -84,9 +84,10 @@ bool runtime_find(const char *option, char **ret, struct err *e)
     if (!found)
         found = look_in_system();
     if (!found)
-        return err_set(e, ERR_NOT_FOUND,
-                       "ONNX Runtime: no libonnxruntime.so in $S2M3_RUNTIME, ../lib of the program, "
-                       ".deps/lib of a folder above it, or the system's library folders");
+        return err_set(
+            e, ERR_NOT_FOUND,
+            "ONNX Runtime: no libonnxruntime.so in $S2M3_RUNTIME, ../lib of the program, "
+            ".deps/lib of a folder above it, or the system's library folders");
     *ret = found;
     return true;
 }
@@ -176,7 +177,8 @@ static bool start_locked(struct err *e)
         return err_set(e, ERR_INTERNAL, "runtime: not opened");
     /* Level fatal: what fails comes back as a status, nothing is to be printed. */
     started =
-        runtime_ok(r, r->api.create_env(ORT_LOG_FATAL, "s2m3", &r->env), ERR_INTERNAL, "runtime", e) &&
+        runtime_ok(r, r->api.create_env(ORT_LOG_FATAL, "s2m3", &r->env), ERR_INTERNAL, "runtime",
+                   e) &&
         runtime_ok(r, r->api.disable_telemetry(r->env), ERR_INTERNAL, "runtime", e) &&
         runtime_ok(r, r->api.cpu_memory_info(ORT_ALLOCATOR_DEVICE, ORT_MEMORY_DEFAULT, &r->cpu),
                    ERR_INTERNAL, "runtime", e) &&

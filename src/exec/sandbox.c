@@ -76,13 +76,17 @@ static bool allow(int ruleset, const char *path, uint64_t rights, uint64_t known
     return r == 0 || err_errno(e, ERR_INTERNAL, number, "sandbox: %s", path);
 }
 
-static bool allow_all(int ruleset, const struct sandbox_paths *paths, uint64_t known,
-                      struct err *e)
+static bool allow_all(int ruleset, const struct sandbox_paths *paths, uint64_t known, struct err *e)
 {
     static const char *const libraries[] = {"/usr/lib", "/usr/local/lib", "/lib", "/lib64"};
-    static const char *const machine[] = {"/sys/devices/system/cpu", "/sys/devices/system/node",
-                                          "/proc/cpuinfo", "/proc/meminfo", "/proc/self",
-                                          "/etc/ld.so.cache", "/dev/null", "/dev/urandom"};
+    static const char *const machine[] = {"/sys/devices/system/cpu",
+                                          "/sys/devices/system/node",
+                                          "/proc/cpuinfo",
+                                          "/proc/meminfo",
+                                          "/proc/self",
+                                          "/etc/ld.so.cache",
+                                          "/dev/null",
+                                          "/dev/urandom"};
     const uint64_t read = FS_READ_FILE | FS_READ_DIR;
     const uint64_t write = FS_WRITE_FILE | FS_REMOVE_FILE | FS_MAKE_REG | FS_TRUNCATE;
     for (size_t i = 0; i < ARRAY_LEN(libraries); i++)
@@ -103,11 +107,9 @@ static bool limit_files(const struct sandbox_paths *paths, int *version, struct 
     *version = v > 0 ? (int)v : 0;
     if (v <= 0)
         return true;
-    struct ruleset_rights rights = {.fs = all_fs((int)v),
-                                    .net = v >= 4 ? NET_ALL : 0,
-                                    .scoped = v >= 6 ? SCOPE_ALL : 0};
-    int ruleset =
-        (int)syscall(__NR_landlock_create_ruleset, &rights, rights_size((int)v), 0);
+    struct ruleset_rights rights = {
+        .fs = all_fs((int)v), .net = v >= 4 ? NET_ALL : 0, .scoped = v >= 6 ? SCOPE_ALL : 0};
+    int ruleset = (int)syscall(__NR_landlock_create_ruleset, &rights, rights_size((int)v), 0);
     if (ruleset < 0)
         return err_errno(e, ERR_INTERNAL, errno, "sandbox: Landlock");
     bool ok = allow_all(ruleset, paths, rights.fs, e);
@@ -122,29 +124,128 @@ static bool limit_files(const struct sandbox_paths *paths, int *version, struct 
 /* Names, so that those that a CPU does not have are passed over. */
 static const char *const allowed[] = {
     /* memory */
-    "mmap", "mmap2", "munmap", "mremap", "mprotect", "madvise", "brk", "mlock", "munlock",
-    "mincore", "memfd_create", "membarrier", "mbind", "get_mempolicy",
+    "mmap",
+    "mmap2",
+    "munmap",
+    "mremap",
+    "mprotect",
+    "madvise",
+    "brk",
+    "mlock",
+    "munlock",
+    "mincore",
+    "memfd_create",
+    "membarrier",
+    "mbind",
+    "get_mempolicy",
     /* threads and time */
-    "futex", "futex_time64", "futex_waitv", "set_robust_list", "rseq", "set_tid_address", "gettid",
-    "sched_yield", "sched_getaffinity", "sched_setaffinity", "sched_getparam",
-    "sched_getscheduler", "sched_get_priority_max", "sched_get_priority_min", "getcpu",
-    "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time",
-    "restart_syscall", "exit", "exit_group", "getrusage", "times",
+    "futex",
+    "futex_time64",
+    "futex_waitv",
+    "set_robust_list",
+    "rseq",
+    "set_tid_address",
+    "gettid",
+    "sched_yield",
+    "sched_getaffinity",
+    "sched_setaffinity",
+    "sched_getparam",
+    "sched_getscheduler",
+    "sched_get_priority_max",
+    "sched_get_priority_min",
+    "getcpu",
+    "clock_gettime",
+    "clock_getres",
+    "clock_nanosleep",
+    "nanosleep",
+    "gettimeofday",
+    "time",
+    "restart_syscall",
+    "exit",
+    "exit_group",
+    "getrusage",
+    "times",
     /* signals to itself */
-    "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "sigaltstack",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "rt_sigpending",
+    "sigaltstack",
     /* descriptors; which files is Landlock's matter */
-    "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "close",
-    "lseek", "_llseek", "fstat", "fstat64", "newfstatat", "fstatat64", "stat", "lstat", "stat64",
-    "lstat64", "statx", "statfs", "fstatfs", "open", "openat", "access", "faccessat", "faccessat2",
-    "readlink", "readlinkat", "getdents64", "getcwd", "dup", "dup2", "dup3", "fcntl", "fcntl64",
-    "ftruncate", "ftruncate64", "fallocate", "fsync", "fdatasync", "fadvise64", "unlink",
-    "unlinkat", "rename", "renameat", "renameat2", "flock", "copy_file_range", "sendfile",
+    "read",
+    "write",
+    "readv",
+    "writev",
+    "pread64",
+    "pwrite64",
+    "preadv",
+    "pwritev",
+    "close",
+    "lseek",
+    "_llseek",
+    "fstat",
+    "fstat64",
+    "newfstatat",
+    "fstatat64",
+    "stat",
+    "lstat",
+    "stat64",
+    "lstat64",
+    "statx",
+    "statfs",
+    "fstatfs",
+    "open",
+    "openat",
+    "access",
+    "faccessat",
+    "faccessat2",
+    "readlink",
+    "readlinkat",
+    "getdents64",
+    "getcwd",
+    "dup",
+    "dup2",
+    "dup3",
+    "fcntl",
+    "fcntl64",
+    "ftruncate",
+    "ftruncate64",
+    "fallocate",
+    "fsync",
+    "fdatasync",
+    "fadvise64",
+    "unlink",
+    "unlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "flock",
+    "copy_file_range",
+    "sendfile",
     /* the sockets that it has been given */
-    "sendmsg", "recvmsg", "sendto", "recvfrom", "shutdown", "poll", "ppoll", "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "poll",
+    "ppoll",
+    "getsockopt",
     "setsockopt",
     /* who and where am I */
-    "getpid", "getppid", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getrandom",
-    "getrlimit", "ugetrlimit", "arch_prctl", "riscv_hwprobe",
+    "getpid",
+    "getppid",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "uname",
+    "sysinfo",
+    "getrandom",
+    "getrlimit",
+    "ugetrlimit",
+    "arch_prctl",
+    "riscv_hwprobe",
 };
 
 static bool allow_calls(scmp_filter_ctx ctx, struct err *e)
@@ -163,13 +264,19 @@ static bool allow_calls(scmp_filter_ctx ctx, struct err *e)
 /* Calls that are allowed in some forms only. */
 static bool allow_forms(scmp_filter_ctx ctx, struct err *e)
 {
-    const struct scmp_arg_cmp
-        thread = {.arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = CLONE_THREAD, .datum_b = CLONE_THREAD},
-        own = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = (scmp_datum_t)getpid()},
-        me = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = 0},
-        only_get = {.arg = 2, .op = SCMP_CMP_EQ, .datum_a = 0},
-        name = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_NAME},
-        vma = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = 0x53564d41 /* PR_SET_VMA */};
+    const struct scmp_arg_cmp thread = {.arg = 0,
+                                        .op = SCMP_CMP_MASKED_EQ,
+                                        .datum_a = CLONE_THREAD,
+                                        .datum_b = CLONE_THREAD},
+                              own = {.arg = 0,
+                                     .op = SCMP_CMP_EQ,
+                                     .datum_a = (scmp_datum_t)getpid()},
+                              me = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = 0},
+                              only_get = {.arg = 2, .op = SCMP_CMP_EQ, .datum_a = 0},
+                              name = {.arg = 0, .op = SCMP_CMP_EQ, .datum_a = PR_SET_NAME},
+                              vma = {.arg = 0,
+                                     .op = SCMP_CMP_EQ,
+                                     .datum_a = 0x53564d41 /* PR_SET_VMA */};
     int r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, thread);
     /* "Not there": the C library then uses clone, whose flags can be looked at. */
     r = r ? r : seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);

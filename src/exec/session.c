@@ -25,7 +25,13 @@ struct session {
 /* ---- options --------------------------------------------------------------------------------- */
 
 /* The runtime accepts unknown keys without a word, so only these are ever set. */
-enum session_key { KEY_SPIN_INTRA, KEY_SPIN_INTER, KEY_SAVE_FILE, KEY_SAVE_MIN, KEY_SAVE_PREPACKED };
+enum session_key {
+    KEY_SPIN_INTRA,
+    KEY_SPIN_INTER,
+    KEY_SAVE_FILE,
+    KEY_SAVE_MIN,
+    KEY_SAVE_PREPACKED
+};
 static const char *const keys[] = {
     [KEY_SPIN_INTRA] = "session.intra_op.allow_spinning",
     [KEY_SPIN_INTER] = "session.inter_op.allow_spinning",
@@ -340,10 +346,9 @@ static bool run_watched(struct session *s, struct run *run, const struct module_
     const struct runtime *r = run->runtime;
     struct cancel_watch watch = {.fired = stop_run, .arg = run};
     cancel_watch(cancel, &watch);
-    struct ort_status *status =
-        r->api.run(s->session, run->options, run->input_names,
-                   (const struct ort_value *const *)run->inputs, (size_t)info->input_count,
-                   run->output_names, (size_t)info->output_count, run->outputs);
+    struct ort_status *status = r->api.run(
+        s->session, run->options, run->input_names, (const struct ort_value *const *)run->inputs,
+        (size_t)info->input_count, run->output_names, (size_t)info->output_count, run->outputs);
     cancel_unwatch(cancel, &watch);
     if (runtime_ok(r, status, ERR_UNSUPPORTED, "run", e))
         return true;

@@ -29,10 +29,10 @@ void model_bool(struct model *m, const char *name, bool scalar);
 void model_write(struct model *m, const char *folder);
 
 /* Ready ones.  x, y: float32. */
-void model_write_add(const char *folder);              /* x[batch,4], y[batch,4] -> sum, twice */
-void model_write_net(const char *folder, int width);   /* x[batch,width] -> y; two MatMul layers */
-void model_write_loop(const char *folder, int64_t n);  /* x[1] -> y[1] = x + n, one at a time */
-void model_write_pass(const char *folder);             /* x[batch,4] -> y = x, c = a constant */
+void model_write_add(const char *folder);             /* x[batch,4], y[batch,4] -> sum, twice */
+void model_write_net(const char *folder, int width);  /* x[batch,width] -> y; two MatMul layers */
+void model_write_loop(const char *folder, int64_t n); /* x[1] -> y[1] = x + n, one at a time */
+void model_write_pass(const char *folder);            /* x[batch,4] -> y = x, c = a constant */
 void model_write_text(const char *folder, const char *text); /* module.onnx with this text */
 
 /* $S2M3_DEPS/lib/libonnxruntime.so, or that of the source tree; ends the program without it. */

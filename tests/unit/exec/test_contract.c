@@ -179,8 +179,8 @@ static void runs_any_batch(void **state)
     must_add(m, 1, 0);
     must_add(m, 3, 7);
     must_add(m, 0, 0);
-    must_add(m, 1024, 2);  /* two inputs of 16 KiB: within the message */
-    must_add(m, 2048, 2);  /* inputs of exactly 64 KiB together */
+    must_add(m, 1024, 2); /* two inputs of 16 KiB: within the message */
+    must_add(m, 2048, 2); /* inputs of exactly 64 KiB together */
     must_add(m, 2049, 2);
     must_add(m, BIG, 3);
     must_add(m, 1, 4);
@@ -455,11 +455,17 @@ static void options_are_checked(void **state)
     assert_false(exec_create(f->kind, &o, &x, &e));
     o = runner_options(f->dir);
     o.modules_dir = NULL;
-    assert_false(exec_create(f->kind, &o, &x, &e));
+    assert_true(exec_create(f->kind, &o, &x, &e)); /* to ask for its status */
+    struct exec_module *m = NULL;
+    assert_false(exec_load(x, folder(f, "add"), model_digest('a'), &m, &e));
     assert_int_equal(e.code, ERR_INVALID);
+    exec_destroy(x);
 }
 
-#define CASE(test, fixture) {#test " (" #fixture ")", test, set_up, tear_down, &(fixture)}
+#define CASE(test, fixture)                                                                        \
+    {                                                                                              \
+#test " (" #fixture ")", test, set_up, tear_down, &(fixture)                               \
+    }
 #define CASES(test) CASE(test, fake), CASE(test, local), CASE(test, runner)
 
 int main(int argc, char **argv)

@@ -58,8 +58,8 @@ static void ports_go_there_and_back(void **state)
     struct err e = {0};
     message_start(&out, MSG_LOADED);
     assert_true(info_alloc(&out.info, 1, 1, &e));
-    out.info.inputs[0] = (struct port){
-        .name = "pixels", .dtype = DT_F16, .shape = {.rank = 2, .dims = {-1, 7}}};
+    out.info.inputs[0] =
+        (struct port){.name = "pixels", .dtype = DT_F16, .shape = {.rank = 2, .dims = {-1, 7}}};
     out.info.outputs[0] = (struct port){.name = "y", .dtype = DT_BOOL};
     memcpy(out.info.dims[0].name[0], "batch", 6);
     size_t size = encode(NULL);
@@ -240,8 +240,8 @@ static void wrong_memfds_are_refused(void **state)
     expect_refused(loose); /* could be cut short while it is read */
     int small = memfd_create("x", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     assert_int_equal(ftruncate(small, 99999), 0);
-    assert_int_equal(
-        fcntl(small, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE), 0);
+    assert_int_equal(fcntl(small, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE),
+                     0);
     expect_refused(small);
     expect_refused(open("/dev/zero", O_RDONLY | O_CLOEXEC));
 }
