@@ -77,7 +77,8 @@ def measure(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     on = x > 20
     count = np.maximum(on.sum((1, 2)), 1)
     tone = (x * on).sum((1, 2)) / count
-    core = on[:, 1:-1, 1:-1] & on[:, :-2, 1:-1] & on[:, 2:, 1:-1] & on[:, 1:-1, :-2] & on[:, 1:-1, 2:]
+    core = on[:, 1:-1, 1:-1] & on[:, :-2, 1:-1] & on[:, 2:, 1:-1]
+    core &= on[:, 1:-1, :-2] & on[:, 1:-1, 2:]
     down = np.abs(x[:, 2:, 1:-1] - x[:, 1:-1, 1:-1])
     right = np.abs(x[:, 1:-1, 2:] - x[:, 1:-1, 1:-1])
     step = ((down + right) * core).sum((1, 2)) / np.maximum(core.sum((1, 2)), 1)
@@ -195,10 +196,62 @@ QUESTIONS: dict[str, list[str]] = {
 }
 
 
+# More wordings, for the steps after the joint training of the encoders; no new words.
+MORE_QUESTIONS: dict[str, list[str]] = {
+    "name": ["what thing is this?", "which item is it?", "what is shown?",
+             "what is shown in the picture?", "what does the photo show?", "what garment is this?",
+             "which thing is in the picture?", "what is the garment?", "what item is shown?",
+             "what is there in the picture?", "what is it"],
+    "tone": ["what is the tone?", "which shade is it?", "is this light, grey or dark?",
+             "what shade does it have?", "what tone does this garment have?",
+             "is the garment light or dark?", "what is the shade?", "which tone is this?",
+             "how light is it?", "light, grey or dark?", "how dark is this garment?"],
+    "pattern": ["is this plain or patterned?", "is the item plain or patterned?",
+                "which pattern does it have?", "what pattern is it?", "is it patterned or plain?",
+                "patterned or plain?", "what pattern does this garment have?",
+                "is there a pattern or is it plain?", "does the garment have a pattern?",
+                "is it plain or is there a pattern?"],
+    "sleeves": ["how long are the sleeves of this?", "are there long or short sleeves?",
+                "does it have short or long sleeves?", "what sleeves are there?",
+                "which sleeves are shown?", "short or long sleeves?",
+                "how short are the sleeves?", "what is the length of the sleeves?"],
+    "shoe": ["is this thing footwear?", "is it a shoe?", "does the picture show a shoe?",
+             "is there footwear in the photo?", "is this worn on the feet?",
+             "is there a shoe in the picture?", "is this item footwear?",
+             "do people wear it on the feet?"],
+    "place": ["on what part of the body is this worn?", "where do people wear this?",
+              "what part of the body is this for?", "where is the garment worn?",
+              "which part of the body is it worn on?", "where on the body is it worn?",
+              "on which part of the body do people wear it?", "where is this item worn?"],
+    "is": ["is the thing a {}?", "is the garment a {}?", "does it show a {}?", "a {}?",
+           "is there a {} in the picture?", "is the item in the photo a {}?",
+           "is this thing a {}?", "is a {} shown?"],
+    "kind": ["what kind is it?", "what kind of thing is shown?", "which kind of item is it?",
+             "is this clothing, footwear or an accessory?", "clothing, footwear or accessory?",
+             "what kind of item is shown in the photo?", "of which kind is it?",
+             "is the item clothing, footwear or an accessory?"],
+}
+
+
+def any_question(rng: Random) -> tuple[str, str]:
+    """A question in any wording, and what it asks: equal for two wordings of one question."""
+    kind = rng.choice(list(QUESTIONS))
+    text = rng.choice(QUESTIONS[kind] + MORE_QUESTIONS[kind])
+    if kind != "is":
+        return text, kind
+    name = rng.choice(NAMES)
+    return text.format(name), f"is {name}"
+
+
 def question(rng: Random, kind: str, cls: int, tone: int, pattern: int, unseen: bool = False
              ) -> tuple[str, str]:
     """(question, answer); kind "sleeves" must not be asked of a dress."""
     text = QUESTIONS[kind][-1] if unseen else rng.choice(QUESTIONS[kind][:-1])
+    return ask(rng, text, kind, cls, tone, pattern)
+
+
+def ask(rng: Random, text: str, kind: str, cls: int, tone: int, pattern: int) -> tuple[str, str]:
+    """The wording `text` asked of a picture with these facts."""
     if kind == "is":
         asked = cls if rng.random() < 0.5 else rng.randrange(10)
         return text.format(NAMES[asked]), "yes" if asked == cls else "no"
@@ -225,7 +278,7 @@ def vocabulary() -> list[str]:
              "this is a", "top shoe"]
     texts += [t for g in GROUPS for t in g[0]] + TONES + PATTERNS + ANSWERS
     texts += [n for names in SYNONYMS for n in names]
-    texts += [q for qs in QUESTIONS.values() for q in qs]
+    texts += [q for qs in [*QUESTIONS.values(), *MORE_QUESTIONS.values()] for q in qs]
     for text in texts:
         found.update(words(text.replace("{}", " ")))
     return SPECIALS + sorted(found)

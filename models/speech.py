@@ -76,9 +76,9 @@ def resample(x: np.ndarray, rate: int) -> np.ndarray:
 def speak(clip: Clip) -> np.ndarray:
     """float32 PCM of the clip, quiet ends cut, at most SAMPLES long."""
     text = phrase(clip.cls, clip.tone, clip.pattern)
-    raw = subprocess.run(["espeak-ng", "-v", clip.voice, "-s", str(clip.speed), "-p",
-                          str(clip.pitch), "--stdout", text], check=True, capture_output=True).stdout
-    with wave.open(io.BytesIO(raw)) as w:
+    done = subprocess.run(["espeak-ng", "-v", clip.voice, "-s", str(clip.speed), "-p",
+                           str(clip.pitch), "--stdout", text], check=True, capture_output=True)
+    with wave.open(io.BytesIO(done.stdout)) as w:
         rate = w.getframerate()
         # espeak-ng streams: the frame count in its header is a placeholder.
         pcm = np.frombuffer(w.readframes(rate * 10), "<i2").astype(np.float64) / 32768

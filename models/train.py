@@ -1,16 +1,20 @@
-"""train.py STEP [--work DIR] - trains the demo family; STEP is speech, encoders or heads.
+"""train.py STEP [--work DIR] - trains the demo family; STEP is speech, joint, text or heads.
 
-  speech    speaks the training clips and keeps their log-mel pictures
-  encoders  picture, text and sound encoders together (contrastive), then kept frozen
-  heads     classifier, question answerer and caption decoder on the frozen encoders
+  speech  speaks the training clips and keeps their log-mel pictures
+  joint   picture, text and sound encoders together (contrastive)
+  text    the text encoder again, beside the other two, which stay as they are: questions apart
+  heads   classifier, question answerer and caption decoder on the frozen encoders
 
 All seeds are fixed; one thread gives the same weights again on the same machine.
-Results are DIR/mel.npz, DIR/encoders.pt and DIR/heads.pt.
+Results are DIR/mel.npz, DIR/joint.pt, DIR/encoders.pt and DIR/heads.pt.
 
 Loss of the encoders.  A text or a clip is true of several pictures of a batch, so the target of
 the contrastive loss is spread evenly over all true pairs (both ways, for picture-text,
 picture-sound and sound-text).  A second loss asks the words of a sentence back from its
 embedding, questions included: without it a frozen text encoder need not keep questions apart.
+That alone leaves all questions within a narrow cone, where a head does not generalise from one
+wording to the next; so the step "text" also draws wordings of one question together and pushes
+different questions apart.
 """
 from __future__ import annotations
 
@@ -162,6 +166,13 @@ class Batches:
         return masked_mel(self.mel[pick], self.gen), self.clip_facts[pick]
 
 
+def recall_loss(model: Encoders, rows: Tensor, ids: Tensor) -> Tensor:
+    """Which words does the sentence of each embedding have?"""
+    said = torch.zeros(len(ids), model.recall.out_features).scatter_(1, ids, 1.0)
+    said[:, :data.EOS + 1] = 0
+    return F.binary_cross_entropy_with_logits(model.recall(rows), said)
+
+
 def encoder_loss(model: Encoders, batches: Batches, chosen: Tensor) -> Tensor:
     image, _ = model.vision(normalise(shaken(batches.pixels[chosen], batches.gen)))
     ids, text_facts = batches.texts(chosen)
@@ -175,9 +186,7 @@ def encoder_loss(model: Encoders, batches: Batches, chosen: Tensor) -> Tensor:
     loss = spread_loss(scale * image @ text.t(), truth(facts, text_facts))
     loss = loss + 0.5 * spread_loss(scale * image @ audio.t(), truth(facts, clip_facts))
     loss = loss + 0.5 * spread_loss(scale * audio @ text.t(), implies(clip_facts, text_facts))
-    said = torch.zeros(len(ids), model.recall.out_features).scatter_(1, ids, 1.0)
-    said[:, :data.EOS + 1] = 0
-    return loss + 10 * F.binary_cross_entropy_with_logits(model.recall(every), said)
+    return loss + 10 * recall_loss(model, every, ids)
 
 
 def train_speech(work: Path) -> None:
@@ -193,7 +202,7 @@ def train_speech(work: Path) -> None:
     np.savez(work / "mel.npz", mel=np.concatenate(mels), facts=np.stack(facts))
 
 
-def train_encoders(work: Path) -> None:
+def train_joint(work: Path) -> None:
     torch.manual_seed(SEED)
     batches = Batches(work)
     model = Encoders(len(batches.index))
@@ -211,13 +220,62 @@ def train_encoders(work: Path) -> None:
                       f"{time.time() - start:.0f} s", flush=True)
         part = work / "encoders.part"
         torch.save(model.state_dict(), part)
-        os.replace(part, work / ("encoders.pt" if epoch == EPOCHS - 1 else f"epoch{epoch}.pt"))
+        os.replace(part, work / ("joint.pt" if epoch == EPOCHS - 1 else f"epoch{epoch}.pt"))
 
 
-def load_encoders(work: Path) -> Encoders:
+def load_encoders(work: Path, file: str = "encoders.pt") -> Encoders:
     model = Encoders(len(data.vocabulary()))
-    model.load_state_dict(torch.load(work / "encoders.pt"))
+    model.load_state_dict(torch.load(work / file))
     return model.eval()
+
+
+def embed_fixed(model: Encoders, batches: Batches) -> tuple[Tensor, Tensor]:
+    """Embeddings of all training pictures and clips."""
+    with torch.no_grad():
+        images = [model.vision(normalise(part))[0] for part in batches.pixels.split(500)]
+        clips = [model.audio.from_mel(part.float()) for part in batches.mel.split(500)]
+    return torch.cat(images), torch.cat(clips)
+
+
+def question_loss(model: Encoders, batches: Batches) -> Tensor:
+    """Two wordings of one question belong together, all others apart."""
+    drawn = [data.any_question(batches.rng) for _ in range(QUESTIONS_A_BATCH * 2)]
+    ids = torch.from_numpy(data.encode([q for q, _ in drawn], batches.index))
+    rows = model.text(ids, (ids != data.PAD).long())
+    same = torch.tensor([[float(a == b and i != j) for j, (_, b) in enumerate(drawn)]
+                         for i, (_, a) in enumerate(drawn)])
+    scores = 20 * rows @ rows.t() - torch.eye(len(rows)) * 1e4
+    return spread_loss(scores, same)
+
+
+def text_loss(model: Encoders, batches: Batches, chosen: Tensor, image: Tensor, clips: Tensor
+              ) -> Tensor:
+    ids, text_facts = batches.texts(chosen)
+    hidden = (torch.rand(ids.shape, generator=batches.gen) < 1 / 30) & (ids > data.EOS)
+    every = model.text(ids.masked_fill(hidden, data.UNK), (ids != data.PAD).long())
+    text = every[:len(chosen)]
+    pick = torch.randint(0, len(clips), (CLIPS_A_BATCH,), generator=batches.gen)
+    scale = model.logit_scale.detach().clamp(max=MAX_SCALE).exp()
+    loss = spread_loss(scale * image[chosen] @ text.t(), truth(batches.facts[chosen], text_facts))
+    loss = loss + 0.5 * spread_loss(scale * clips[pick] @ text.t(),
+                                    implies(batches.clip_facts[pick], text_facts))
+    loss = loss + 10 * recall_loss(model, every, ids)
+    return loss + 0.5 * question_loss(model, batches)
+
+
+def train_text(work: Path, steps: int = 700) -> None:
+    torch.manual_seed(SEED)
+    batches, model = Batches(work), load_encoders(work, "joint.pt")
+    image, clips = embed_fixed(model, batches)
+    opt = Optimiser([*model.text.parameters(), *model.recall.parameters()], 1e-3, steps)
+    order = batches.order()
+    for i in range(steps):
+        at = i * BATCH % (len(order) - BATCH)
+        loss = text_loss(model, batches, order[at:at + BATCH], image, clips)
+        opt.step(loss)
+        if i % 50 == 49:
+            print(f"text {i + 1}/{steps} loss {float(loss):.3f}", flush=True)
+    torch.save(model.state_dict(), work / "encoders.pt")
 
 
 class Frozen:
@@ -256,23 +314,29 @@ def train_classifier(frozen: Frozen, steps: int = 1500) -> nets.Classifier:
     return head.eval()
 
 
-def question_bank(encoders: Encoders) -> tuple[dict[str, int], Tensor]:
+class QuestionBank:
     """Every question that the head may be asked in training, with its text embedding."""
-    texts = []
-    for kind, wordings in data.QUESTIONS.items():
-        for w in wordings[:-1]:
-            texts += [w.format(n) for n in data.NAMES] if kind == "is" else [w]
-    index = {w: i for i, w in enumerate(data.vocabulary())}
-    ids = torch.from_numpy(data.encode(texts, index))
-    with torch.no_grad():
-        rows = encoders.text(ids, (ids != data.PAD).long())
-    return {t: i for i, t in enumerate(texts)}, rows
+
+    def __init__(self, encoders: Encoders) -> None:
+        self.wordings = {k: w[:-1] + data.MORE_QUESTIONS[k] for k, w in data.QUESTIONS.items()}
+        texts = [w.format(n) for ws in self.wordings.values() for w in ws
+                 for n in (data.NAMES if "{}" in w else [""])]
+        self.row_of = {t: i for i, t in enumerate(texts)}
+        index = {w: i for i, w in enumerate(data.vocabulary())}
+        ids = torch.from_numpy(data.encode(texts, index))
+        with torch.no_grad():
+            self.rows = encoders.text(ids, (ids != data.PAD).long())
+
+    def draw(self, rng: Random, cls: int, tone: int, pattern: int) -> tuple[int, str]:
+        kind = rng.choice(data.kinds_for(cls))
+        text, answer = data.ask(rng, rng.choice(self.wordings[kind]), kind, cls, tone, pattern)
+        return self.row_of[text], answer
 
 
 def train_answerer(frozen: Frozen, steps: int = 2500) -> nets.Answerer:
     torch.manual_seed(SEED)
     gen, rng = torch.Generator().manual_seed(SEED), Random(SEED)
-    bank, rows = question_bank(frozen.encoders)
+    bank = QuestionBank(frozen.encoders)
     answer_no = {a: i for i, a in enumerate(data.ANSWERS)}
     head, p = nets.Answerer(len(data.ANSWERS)), frozen.pictures
     opt = Optimiser(list(head.parameters()), 2e-3, steps)
@@ -280,14 +344,12 @@ def train_answerer(frozen: Frozen, steps: int = 2500) -> nets.Answerer:
         side, pick = frozen.draw(512, gen)
         asked, answers = [], []
         for i in pick.tolist():
-            cls = int(p.classes[i])
-            text, answer = data.question(rng, rng.choice(data.kinds_for(cls)), cls,
-                                         int(p.tones[i]), int(p.patterns[i]))
-            asked.append(bank[text])
+            row, answer = bank.draw(rng, int(p.classes[i]), int(p.tones[i]), int(p.patterns[i]))
+            asked.append(row)
             answers.append(answer_no[answer])
         # A little noise on the question stands for wordings that were never seen.
-        text_rows = rows[asked] + torch.randn(512, nets.WIDTH, generator=gen) * 0.02
-        loss = F.cross_entropy(head(frozen.embeds[side, pick], text_rows), torch.tensor(answers))
+        text = bank.rows[asked] + torch.randn(512, nets.WIDTH, generator=gen) * 0.02
+        loss = F.cross_entropy(head(frozen.embeds[side, pick], text), torch.tensor(answers))
         opt.step(loss)
         if step % 250 == 249:
             print(f"answerer {step + 1} loss {float(loss):.3f}", flush=True)
@@ -325,7 +387,7 @@ def train_heads(work: Path) -> None:
     torch.save({k: v.state_dict() for k, v in heads.items()}, work / "heads.pt")
 
 
-STEPS = {"speech": train_speech, "encoders": train_encoders, "heads": train_heads}
+STEPS = {"speech": train_speech, "joint": train_joint, "text": train_text, "heads": train_heads}
 
 
 def main() -> None:

@@ -143,7 +143,8 @@ def check_whole(models: Path, name: str, faults: Faults) -> None:
         have |= part.run(file, {n: have["last_hidden_state" if n == "encoder_hidden_states" else n]
                                 for n in needs})
     for key in got.keys() & have.keys():
-        faults.check(np.array_equal(got[key], have[key]), f"{name}: whole and parts differ in {key}")
+        faults.check(np.array_equal(got[key], have[key]),
+                     f"{name}: whole and parts differ in {key}")
 
 
 def check_cases(models: Path, faults: Faults) -> None:
