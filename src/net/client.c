@@ -200,7 +200,7 @@ static bool attempt(struct link *l, const struct net_call *call, int64_t deadlin
     CURLcode code = CURLE_OK;
     *ret_stale = false;
     l->fresh = fresh;
-    if (!link_prepare(l, call, deadline, e))
+    if (!net_link_prepare(l, call, deadline, e))
         return false;
     if (curl_multi_add_handle(l->multi, l->easy) != CURLM_OK)
         return err_set(e, ERR_MEMORY, "%s: curl_multi_add_handle", l->target.origin);
