@@ -166,7 +166,7 @@ static void add_model(struct coord *c, const struct model_entry *m, const char *
     if (!model_programs(json_object_get(m->model, "programs"), &programs, &count, NULL))
         return;
     for (int i = 0; i < count; i++) {
-        char name[2 * WIRE_NAME_MAX + 8];
+        char name[2 * WIRE_NAME_MAX + 16];
         json_t *model, *input_bytes, *runs;
         (void)snprintf(name, sizeof(name), "%.127s/%.127s/%d", m->name, programs[i]->task, i);
         if (!program_json(c, programs[i], name, &model, &input_bytes, &runs))

@@ -265,8 +265,8 @@ static bool deliver_one(struct work *w, const struct call_target *to, const stru
         return err_set(e, ERR_NOT_FOUND, "device '%s': not in the routing table", to->device);
     struct delivery d = {.key = w->call.key, .reserve = to->reserve, .tensor = *t,
                          .deadline_ms = (uint64_t)clock_left_ms(w->deadline_ns, 600000)};
-    (void)snprintf(d.key.call, sizeof(d.key.call), "%s", to->call);
-    (void)snprintf(d.port, sizeof(d.port), "%s", to->port);
+    memcpy(d.key.call, to->call, sizeof(d.key.call));
+    memcpy(d.port, to->port, sizeof(d.port));
     if (strcmp(to->device, w->node->id) == 0)
         return meeting_deliver(w->node->meetings, &d.key, d.port, t, d.reserve, w->deadline_ns, e);
     node_emulate_link(w->node, t->bytes);
@@ -296,7 +296,7 @@ static bool fill_returns(struct work *w, struct err *e)
         if (!t)
             return false;
         struct named_tensor *out = &w->answer.outputs[w->answer.output_count++];
-        (void)snprintf(out->name, sizeof(out->name), "%s", w->call.returns[i]);
+        memcpy(out->name, w->call.returns[i], sizeof(out->name));
         out->tensor = tensor_ref(t);
     }
     return true;
