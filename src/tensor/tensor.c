@@ -203,8 +203,15 @@ bool tensor_over(enum dtype t, const struct shape *s, struct mem *m, size_t offs
     if (bytes != size)
         return err_set(e, ERR_INVALID, "tensor: %s of %s takes %zu bytes, got %zu",
                        shape_text(s, text, sizeof(text)), dtype_name(t), bytes, size);
-    *ret = (struct tensor){.dtype = t, .shape = *s, .data = (char *)m->data + offset, .bytes = size,
-                           .mem = mem_ref(m)};
+    char *data = (char *)m->data + offset;
+    if ((uintptr_t)data % dtype_size(t) != 0) {
+        if (!tensor_new(t, s, ret, e))
+            return false;
+        if (size)
+            memcpy(ret->data, data, size);
+        return true;
+    }
+    *ret = (struct tensor){.dtype = t, .shape = *s, .data = data, .bytes = size, .mem = mem_ref(m)};
     return true;
 }
 

@@ -90,7 +90,8 @@ const char *shape_text(const struct shape *s, char *buf, size_t size);
 /* A new zeroed tensor. */
 bool tensor_new(enum dtype t, const struct shape *s, struct tensor *ret, struct err *e);
 
-/* A tensor over bytes at `offset` of m (one more reference); the length must be exact. */
+/* A tensor over bytes at `offset` of m (one more reference); the length must be exact.  Bytes that
+ * are not aligned for the type are copied. */
 bool tensor_over(enum dtype t, const struct shape *s, struct mem *m, size_t offset, size_t size,
                  struct tensor *ret, struct err *e);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define FRAME_PREFIX 8
+#define FRAME_ALIGN 8 /* the header ends with spaces, so that the first part is aligned */
 
 static const char magic[4] = {'S', '2', 'F', '1'};
 
@@ -21,7 +22,8 @@ bool frame_head(json_t *header, const struct frame_part *parts, int count, char 
         json_array_append_new(sizes, json_integer((json_int_t)parts[i].size));
     json_object_set_new(header, "parts", sizes);
     char *text = json_text(header);
-    size_t size = text ? strlen(text) : 0;
+    size_t length = text ? strlen(text) : 0;
+    size_t size = (length + FRAME_ALIGN - 1) / FRAME_ALIGN * FRAME_ALIGN;
     char *out = text && size <= WIRE_HEADER_MAX ? malloc(FRAME_PREFIX + size) : NULL;
     if (!out) {
         free(text);
@@ -31,7 +33,8 @@ bool frame_head(json_t *header, const struct frame_part *parts, int count, char 
     memcpy(out, magic, sizeof(magic));
     for (int i = 0; i < 4; i++)
         out[4 + i] = (char)(size >> (8 * i) & 255);
-    memcpy(out + FRAME_PREFIX, text, size);
+    memset(out + FRAME_PREFIX, ' ', size);
+    memcpy(out + FRAME_PREFIX, text, length);
     free(text);
     *ret = out;
     *ret_size = FRAME_PREFIX + size;
