@@ -176,17 +176,24 @@ static bool measuring_device(struct coord *c, char *id, char *url)
     return best != NULL;
 }
 
-static bool ask_measure(struct coord *c, const char *url, const char *digest, struct module_report *ret, struct err *e)
+static bool ask_measure(struct coord *c, const char *url, const char *digest, json_t *dims, struct module_report *ret,
+                        struct err *e)
 {
-    char address[WIRE_URL_MAX + 32], body[DIGEST_HEX + 32];
+    char address[WIRE_URL_MAX + 32];
     (void)snprintf(address, sizeof(address), "%s/s2m3/v1/measure", url);
-    int size = snprintf(body, sizeof(body), "{\"digest\":\"%s\"}", digest);
+    json_t *question = json_pack("{s:s,s:O*}", "digest", digest, "dims", dims);
+    char *body = json_text(question);
+    json_decref(question);
+    if (!body)
+        return err_set(e, ERR_MEMORY, "coordinator: no memory");
     struct net_header type = {"Content-Type", "application/json"};
-    struct net_part part = {body, (size_t)size};
+    struct net_part part = {body, strlen(body)};
     struct net_call call = {.method = "POST", .url = address, .headers = &type, .header_count = 1, .parts = &part,
                             .part_count = 1, .deadline_ns = clock_deadline_ms(MEASURE_MS), .max_response = 1u << 20};
     struct net_answer answer;
-    if (!net_call(c->client, &call, &answer, e))
+    bool sent = net_call(c->client, &call, &answer, e);
+    free(body);
+    if (!sent)
         return false;
     json_t *o = net_answer_err(&answer, e) ? json_parse("measure", answer.body, answer.size, e) : NULL;
     net_answer_clear(&answer);
@@ -210,7 +217,7 @@ static bool measure_new(struct adding *a, struct err *e)
         struct module_report r;
         if (measured)
             continue;
-        if (!ask_measure(c, url, m->digest.hex, &r, e))
+        if (!ask_measure(c, url, m->digest.hex, json_object_get(json_object_get(a->model, "dims"), m->digest.hex), &r, e))
             return err_prefix(e, "%s.onnx can't be run", m->name);
         monitor_lock(&c->lock);
         bool ok = !r.measured || fleet_put_profile(&c->fleet, m->digest.hex, id, &r, e);

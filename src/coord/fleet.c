@@ -108,9 +108,9 @@ uint32_t fleet_users(const struct fleet *f, const char *digest)
 
 static json_t *module_row(const struct module *m)
 {
-    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:I}", "digest", m->digest.hex, "name", m->name, "file_bytes",
+    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:I,s:O*}", "digest", m->digest.hex, "name", m->name, "file_bytes",
                      (json_int_t)m->file_bytes, "weight_bytes", (json_int_t)m->weight_bytes, "gflop",
-                     m->gflop, "output_bytes", (json_int_t)m->output_bytes);
+                     m->gflop, "output_bytes", (json_int_t)m->output_bytes, "dims", m->dims);
 }
 
 static bool module_from_row(const json_t *o, struct module *m, struct err *e)
@@ -126,6 +126,7 @@ static bool module_from_row(const json_t *o, struct module *m, struct err *e)
         return false;
     (void)snprintf(m->digest.hex, sizeof(m->digest.hex), "%s", digest);
     (void)snprintf(m->name, sizeof(m->name), "%s", name);
+    m->dims = json_incref(json_object_get(o, "dims"));
     return true;
 }
 
@@ -345,6 +346,12 @@ bool fleet_open(struct fleet *f, struct state *state, struct err *e)
     return false;
 }
 
+static void clear_module(struct module *m)
+{
+    free(m->desired);
+    json_decref(m->dims);
+}
+
 static void clear_model(struct model_entry *m)
 {
     json_decref(m->model);
@@ -356,7 +363,7 @@ void fleet_close(struct fleet *f)
     for (uint32_t i = 0; i < f->device_count; i++)
         heartbeat_clear(&f->devices[i].last);
     for (uint32_t i = 0; i < f->module_count; i++)
-        free(f->modules[i].desired);
+        clear_module(&f->modules[i]);
     for (uint32_t i = 0; i < f->model_count; i++)
         clear_model(&f->models[i]);
     free(f->devices);
@@ -511,9 +518,11 @@ static bool add_rows(struct fleet *f, const char *name, const json_t *model, con
 {
     bool ok = state_put(f->state, STATE_MODEL, name, model, e);
     for (uint32_t i = 0; ok && i < count; i++) {
-        if (fleet_module(f, modules[i].digest.hex))
+        struct module m = modules[i];
+        if (fleet_module(f, m.digest.hex))
             continue;
-        json_t *row = module_row(&modules[i]);
+        m.dims = json_object_get(json_object_get(model, "dims"), m.digest.hex);
+        json_t *row = module_row(&m);
         ok = state_put(f->state, STATE_MODULE, modules[i].digest.hex, row, e);
         json_decref(row);
     }
@@ -555,6 +564,7 @@ bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const str
             *fresh = modules[i];
             fresh->desired = NULL;
             fresh->desired_count = 0;
+            fresh->dims = json_incref(json_object_get(json_object_get(m->model, "dims"), fresh->digest.hex));
         }
     }
     return ok;
@@ -581,7 +591,7 @@ bool fleet_remove_model(struct fleet *f, const char *name, struct err *e)
     }
     for (uint32_t i = 0; i < f->module_count;) {
         if (fleet_users(f, f->modules[i].digest.hex) == 0) {
-            free(f->modules[i].desired);
+            clear_module(&f->modules[i]);
             f->modules[i] = f->modules[--f->module_count];
         } else {
             i++;
@@ -673,6 +683,7 @@ static bool fill_module(struct fleet *f, const struct module *m, struct table_mo
     (void)snprintf(to->name, sizeof(to->name), "%s", m->name);
     to->file_bytes = m->file_bytes;
     to->memory_bytes = fleet_memory(f, m, NULL, &measured);
+    to->dims = json_incref(m->dims);
     to->replicas = calloc(f->device_count + 1, sizeof(*to->replicas));
     if (!to->replicas)
         return err_set(e, ERR_MEMORY, "table: no memory");

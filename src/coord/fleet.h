@@ -38,6 +38,7 @@ struct module {
     uint64_t file_bytes, weight_bytes;
     double gflop;                  /* at batch 1; 0 = unknown */
     uint64_t output_bytes;         /* at batch 1, an estimate for the cost model */
+    json_t *dims;                  /* {"PORT.INDEX": size} to measure it with; owned, or NULL */
     char (*desired)[WIRE_ID_MAX];  /* device ids, owned */
     uint32_t desired_count;
     char reason[512];              /* why there, for people */
@@ -96,7 +97,8 @@ bool fleet_forget(struct fleet *f, const char *id, struct err *e);
 bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,
                        const struct module_report *r, struct err *e);
 
-/* Adds a model with its modules (those that are new), in one transaction.  model: owned after.
+/* Adds a model with its modules (those that are new; their dims are taken from the model), in one
+ * transaction.  model: owned after.
  * ERR_EXISTS for a known name. */
 bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const struct module *modules,
                      uint32_t count, struct err *e);

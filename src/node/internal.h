@@ -20,6 +20,7 @@ struct held_module {
     struct exec_module *module;       /* set when ready */
     uint32_t users;                   /* runs under way */
     bool wanted;                      /* the table gives it to us */
+    json_t *dims;                     /* sizes to measure it with; owned, or NULL */
     int64_t retry_ns;                 /* after a failure: not before */
 };
 
@@ -60,7 +61,7 @@ void node_unload_all(struct node *n);
 /* Fetches what is missing (a module's file or a side file) into the store. */
 bool node_fetch(struct node *n, const char *digest, struct err *e);
 /* Figures from node.db, else measured now (and remembered). */
-bool node_measure(struct node *n, const char *digest, struct module_report *ret, struct err *e);
+bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret, struct err *e);
 /* For task/prepare: content of a side file; free(). */
 bool node_side_file(void *node, const char *digest, char **ret, size_t *size, struct err *e);
 

@@ -75,6 +75,7 @@ static void from_profile(const struct node *n, const struct exec_profile *p, str
     double speed = n->options.emulation.speed;
     const struct exec_memory *x = &p->before, *y = &p->after;
     r->measured = p->count > 0;
+    (void)snprintf(r->error, sizeof(r->error), "%.250s", p->run_error);
     r->anonymous = minus(y->anonymous, x->anonymous);
     r->file = minus(y->file, x->file);
     r->pss = minus(y->pss, x->pss);
@@ -90,9 +91,26 @@ static void profile_key(struct node *n, const char *digest, char *key, size_t si
                    n->options.emulation.text);
 }
 
-static bool measure_now(struct node *n, const char *digest, struct module_report *ret, struct err *e)
+/* Sizes that don't fit in are left out: the rest is guessed by exec. */
+static void fill_dims(const json_t *dims, struct exec_measure_plan *plan)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)dims, key, value) {
+        json_int_t n = json_integer_value(value);
+        if (plan->dim_count >= EXEC_DIMS_MAX || n <= 0 || n > EXEC_DIM_VALUE_MAX || strlen(key) >= TENSOR_NAME_MAX)
+            continue;
+        struct exec_dim *d = &plan->dims[plan->dim_count++];
+        memcpy(d->name, key, strlen(key) + 1);
+        d->value = n;
+    }
+}
+
+static bool measure_now(struct node *n, const char *digest, const json_t *dims, struct module_report *ret, struct err *e)
 {
     char *folder;
+    struct exec_measure_plan plan = {.batches = {1}, .batch_count = 1};
+    fill_dims(dims, &plan);
     struct exec_profile p;
     struct exec_options o = {.runtime_path = n->runtime_path, .runner_path = n->runner_path,
                              .threads = n->options.threads, .lanes = 1};
@@ -102,7 +120,7 @@ static bool measure_now(struct node *n, const char *digest, struct module_report
     o.prepared_dir = prepared;
     bool ok = blobs_module_folder(n->blobs, digest, &folder, e);
     if (ok) {
-        ok = exec_measure(&o, folder, digest, NULL, &p, e);
+        ok = exec_measure(&o, folder, digest, &plan, &p, e);
         free(folder);
     }
     free(prepared);
@@ -111,7 +129,7 @@ static bool measure_now(struct node *n, const char *digest, struct module_report
     return ok;
 }
 
-bool node_measure(struct node *n, const char *digest, struct module_report *ret, struct err *e)
+bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret, struct err *e)
 {
     char key[256];
     json_t *row;
@@ -123,7 +141,7 @@ bool node_measure(struct node *n, const char *digest, struct module_report *ret,
     } else if (ok) {
         *ret = (struct module_report){0};
         (void)snprintf(ret->digest.hex, sizeof(ret->digest.hex), "%s", digest);
-        ok = n->options.exec_kind == EXEC_FAKE || measure_now(n, digest, ret, e);
+        ok = n->options.exec_kind == EXEC_FAKE || measure_now(n, digest, dims, ret, e);
         json_t *fresh = ok ? module_report_json(ret) : NULL;
         ok = ok && state_put(n->state, STATE_PROFILE, key, fresh, e);
         json_decref(fresh);
@@ -204,6 +222,7 @@ static void mark_wanted(struct node *n, const struct table *t)
         struct held_module *m = find(n, t->modules[i].digest.hex);
         if (!m && (m = calloc(1, sizeof(*m)))) {
             m->report.digest = t->modules[i].digest;
+            m->dims = json_incref(t->modules[i].dims);
             m->next = n->modules;
             n->modules = m;
         }
@@ -222,11 +241,12 @@ static bool load_module(struct node *n, struct held_module *m, struct err *e)
     if (!node_fetch(n, digest, e) || !blobs_module_folder(n->blobs, digest, &folder, e))
         return false;
     set_state(n, m, MODULE_LOADING, "");
-    bool ok = node_measure(n, digest, &figures, e) && exec_load(n->exec, folder, digest, &m->module, e);
+    bool ok = node_measure(n, digest, m->dims, &figures, e) && exec_load(n->exec, folder, digest, &m->module, e);
     free(folder);
     if (ok) {
         monitor_lock(&n->lock);
         figures.state = m->report.state;
+        figures.error[0] = 0; /* why it could not be timed: no reason not to serve it */
         figures.runs = m->report.runs;
         m->report = figures;
         monitor_unlock(&n->lock);
@@ -274,6 +294,7 @@ static struct held_module *take_unwanted(struct node *n, bool all)
 static void let_go(struct node *n, bool all)
 {
     for (struct held_module *m; (m = take_unwanted(n, all)); free(m)) {
+        json_decref(m->dims);
         if (m->module)
             exec_unload(m->module);
         if (!all)

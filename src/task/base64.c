@@ -58,13 +58,14 @@ struct mem *base64_decode(const char *text, size_t size, size_t max, const char 
         return NULL;
     }
     struct mem *whole = mem_new(size / 4 * 3 + 4);
-    long n = whole ? decode(text, size, mem_data(whole)) : -1;
-    struct mem *m = n > 0 ? mem_new((size_t)n) : NULL;
+    long n = whole ? decode(text, size, mem_data(whole)) : 1;
+    struct mem *m = whole && n > 0 ? mem_new((size_t)n) : NULL;
     if (m)
         memcpy(mem_data(m), mem_data(whole), (size_t)n);
+    else if (n > 0)
+        err_set(e, ERR_MEMORY, "%s: no memory for %zu bytes", what, size);
     else
-        err_set(e, whole ? ERR_INVALID : ERR_MEMORY, "%s: is %s base64 (URLs are not fetched)", what,
-                n == 0 ? "empty" : "not");
+        err_set(e, ERR_INVALID, "%s: is %s base64 (URLs are not fetched)", what, n == 0 ? "empty" : "not");
     mem_unref(whole);
     return m;
 }

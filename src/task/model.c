@@ -382,6 +382,58 @@ bool deduce_programs(struct deduction *d)
     return ok;
 }
 
+/* ---- sizes to measure with ---------------------------------------------------------------------- */
+
+#define TEXT_TOKENS 8 /* of a text whose length is not fixed */
+#define PAST_TOKENS 4
+
+/* The size of one dynamic dim as a request would bring it; 0: nothing is known. */
+static int64_t media_dim(const struct processor *p, const struct port *port, int dim)
+{
+    struct port outputs[PROCESSOR_OUTPUTS_MAX];
+    size_t n = processor_outputs(p, outputs);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(outputs[i].name, port->name) == 0 && outputs[i].shape.rank == port->shape.rank)
+            return outputs[i].shape.dims[dim] > 0 ? outputs[i].shape.dims[dim] : 0;
+    return 0;
+}
+
+static int64_t dim_of(const struct deduction *d, struct processor *const processors[MEDIA_KINDS], int graph, int input,
+                      int dim)
+{
+    const struct feed *f = &d->graphs[graph].feeds[input];
+    const struct port *port = &d->source->graphs[graph].inputs[input];
+    if (f->kind == FROM_GRAPH) {
+        int64_t n = d->source->graphs[f->graph].outputs[f->output].shape.dims[dim];
+        return n > 0 ? n : 0;
+    }
+    if (f->kind == FROM_LOOP) {
+        bool past = strncmp(port->name, "past", 4) == 0, mask = strstr(port->name, "mask") != NULL;
+        return past ? PAST_TOKENS : mask ? PAST_TOKENS + 1 : 1;
+    }
+    int64_t n = processors[f->media] ? media_dim(processors[f->media], port, dim) : 0;
+    return n > 0 ? n : f->media == MEDIA_TEXT ? TEXT_TOKENS : 0;
+}
+
+static json_t *measuring_dims(const struct deduction *d, struct processor *const processors[MEDIA_KINDS])
+{
+    json_t *all = json_object();
+    for (int g = 0; g < d->source->graph_count; g++) {
+        const struct model_graph *m = &d->source->graphs[g];
+        json_t *dims = json_object();
+        for (int i = 0; i < m->input_count; i++)
+            for (int k = 1; k < m->inputs[i].shape.rank; k++) {
+                char key[TENSOR_NAME_MAX + 8];
+                int64_t n = m->inputs[i].shape.dims[k] < 0 ? dim_of(d, processors, g, i, k) : 0;
+                (void)snprintf(key, sizeof(key), "%s.%d", m->inputs[i].name, k);
+                if (n > 0)
+                    json_object_set_new(dims, key, json_integer(n));
+            }
+        json_object_set_new(all, m->digest.hex, dims);
+    }
+    return all;
+}
+
 /* ---- the whole ---------------------------------------------------------------------------------- */
 
 static bool parse_file(const char *name, const struct model_file *f, json_t **ret, struct err *e)
@@ -395,25 +447,23 @@ static bool parse_file(const char *name, const struct model_file *f, json_t **re
 }
 
 /* Side files are tried here, so that `add` refuses what a device could not use. */
-static bool check_side_files(const struct model_source *s, const bool used[MEDIA_KINDS], struct err *e)
+static bool make_processors(const struct model_source *s, const bool used[MEDIA_KINDS],
+                            struct processor *processors[MEDIA_KINDS], struct err *e)
 {
-    struct processor *p = NULL;
-    struct tokenizer *t = NULL;
-    bool ok = true;
-    if (used[MEDIA_IMAGE])
-        ok = processor_create_image(s->preprocessor.text, s->preprocessor.size, &p, e);
-    processor_destroy(p);
-    p = NULL;
-    if (ok && used[MEDIA_AUDIO])
-        ok = processor_create_audio(s->preprocessor.text, s->preprocessor.size, &p, e);
-    processor_destroy(p);
-    if (!ok)
+    struct tokenizer *t;
+    if ((used[MEDIA_IMAGE] &&
+         !processor_create_image(s->preprocessor.text, s->preprocessor.size, &processors[MEDIA_IMAGE], e)) ||
+        (used[MEDIA_AUDIO] &&
+         !processor_create_audio(s->preprocessor.text, s->preprocessor.size, &processors[MEDIA_AUDIO], e)))
         return err_prefix(e, "preprocessor_config.json");
-    if (used[MEDIA_TEXT]) {
-        ok = tokenizer_create(s->tokenizer.text, s->tokenizer.size, &t, e) || err_prefix(e, "tokenizer.json");
-        tokenizer_destroy(t);
-    }
-    return ok;
+    if (!used[MEDIA_TEXT])
+        return true;
+    if (!tokenizer_create(s->tokenizer.text, s->tokenizer.size, &t, e))
+        return err_prefix(e, "tokenizer.json");
+    if (processor_create_text(t, &s->tokenizer.digest, &processors[MEDIA_TEXT], e))
+        return true;
+    tokenizer_destroy(t);
+    return err_prefix(e, "tokenizer.json");
 }
 
 static void used_media(const struct deduction *d, bool used[MEDIA_KINDS])
@@ -425,7 +475,7 @@ static void used_media(const struct deduction *d, bool used[MEDIA_KINDS])
     }
 }
 
-static json_t *result(const struct deduction *d, const bool used[MEDIA_KINDS])
+static json_t *result(const struct deduction *d, const bool used[MEDIA_KINDS], json_t *dims)
 {
     json_t *modules = json_array(), *blobs = json_array();
     for (int g = 0; g < d->source->graph_count; g++)
@@ -434,8 +484,8 @@ static json_t *result(const struct deduction *d, const bool used[MEDIA_KINDS])
         json_array_append_new(blobs, json_string(d->source->preprocessor.digest.hex));
     if (used[MEDIA_TEXT])
         json_array_append_new(blobs, json_string(d->source->tokenizer.digest.hex));
-    return json_pack("{s:s,s:O,s:o,s:O,s:o}", "name", d->source->name, "tasks", d->tasks, "modules", modules,
-                     "programs", d->programs, "blobs", blobs);
+    return json_pack("{s:s,s:O,s:o,s:O,s:o,s:o}", "name", d->source->name, "tasks", d->tasks, "modules", modules,
+                     "programs", d->programs, "blobs", blobs, "dims", dims);
 }
 
 static bool deduce(struct deduction *d, json_t **ret)
@@ -451,9 +501,14 @@ static bool deduce(struct deduction *d, json_t **ret)
     if (json_array_size(d->programs) == 0)
         return err_set(d->e, ERR_UNSUPPORTED, "%s: no task could be worked out from its graphs and side files", s->name);
     used_media(d, used);
-    if (!check_side_files(s, used, d->e))
+    struct processor *processors[MEDIA_KINDS] = {NULL};
+    bool ok = make_processors(s, used, processors, d->e);
+    json_t *dims = ok ? measuring_dims(d, processors) : NULL;
+    for (int k = 0; k < MEDIA_KINDS; k++)
+        processor_destroy(processors[k]);
+    if (!ok)
         return false;
-    *ret = result(d, used);
+    *ret = result(d, used, dims);
     return *ret != NULL || err_set(d->e, ERR_INVALID, "%s: a name is not UTF-8", s->name);
 }
 

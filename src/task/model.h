@@ -46,7 +46,7 @@ struct model_source {
 };
 
 /* *ret: {"name","tasks":[…],"modules":[digests],"programs":[…],"blobs":[digests of side files that
- * devices need]}.  Errors name the file or port and what is missing. */
+ * devices need],"dims":{digest:{"PORT.INDEX":value}}}: sizes of dynamic dims to measure a module with.  Errors name the file or port and what is missing. */
 bool model_deduce(const struct model_source *s, json_t **ret, struct err *e);
 
 /* The programs of such an object; *ret is an array of *count, free each and the array. */

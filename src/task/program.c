@@ -3,7 +3,6 @@
 
 #include "base/num.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,44 +56,61 @@ static json_t *input_json(const struct program_input *in)
                      (json_int_t)in->bytes);
 }
 
+/* NULL when one element is. */
+static json_t *append(json_t *list, json_t *value)
+{
+    if (list && json_array_append_new(list, value) == 0)
+        return list;
+    json_decref(list);
+    return NULL;
+}
+
 static json_t *call_json(const struct program_call *c)
 {
     json_t *inputs = json_array();
     for (int i = 0; i < c->input_count; i++)
-        json_array_append_new(inputs, input_json(&c->inputs[i]));
+        inputs = append(inputs, input_json(&c->inputs[i]));
     return json_pack("{s:s,s:s,s:b,s:b,s:o}", "id", c->id, "module", c->module.hex, "each", (int)c->each, "generate",
                      (int)c->generate, "inputs", inputs);
 }
 
 static json_t *answer_json(const struct program_answer *a)
 {
-    json_t *o = json_pack("{s:s,s:i,s:s}", "kind", answer_names[a->kind], "call", a->call, "output", a->output);
-    if (a->kind == ANSWER_SIMILARITY) {
-        json_object_set_new(o, "other", json_integer(a->other));
-        json_object_set_new(o, "other_output", json_string(a->other_output));
-        json_object_set_new(o, "scale", json_real(a->scale));
-        json_object_set_new(o, "rank", json_boolean(a->rank));
-    }
-    return o;
+    const char *kind = answer_names[a->kind];
+    if (a->kind == ANSWER_SIMILARITY)
+        return json_pack("{s:s,s:i,s:s,s:i,s:s,s:f,s:b}", "kind", kind, "call", a->call, "output", a->output, "other",
+                         a->other, "other_output", a->other_output, "scale", a->scale, "rank", (int)a->rank);
+    if (a->kind == ANSWER_LABELS)
+        return json_pack("{s:s,s:i,s:s,s:b}", "kind", kind, "call", a->call, "output", a->output, "independent",
+                         (int)a->independent);
+    return json_pack("{s:s,s:i,s:s}", "kind", kind, "call", a->call, "output", a->output);
+}
+
+/* The members that stand there only when they say something; true when o could take them. */
+static bool add_optional(json_t *o, const struct program *p)
+{
+    if (p->hypothesis[0] && json_object_set_new(o, "hypothesis", json_string(p->hypothesis)) != 0)
+        return false;
+    if (p->generation && json_object_set(o, "generation", p->generation) != 0)
+        return false;
+    if (p->label_count == 0)
+        return true;
+    json_t *labels = json_array();
+    for (int i = 0; i < p->label_count; i++)
+        labels = append(labels, json_string(p->labels[i]));
+    return json_object_set_new(o, "labels", labels) == 0;
 }
 
 json_t *program_to_json(const struct program *p)
 {
     json_t *calls = json_array();
     for (int i = 0; i < p->call_count; i++)
-        json_array_append_new(calls, call_json(&p->calls[i]));
+        calls = append(calls, call_json(&p->calls[i]));
     json_t *o = json_pack("{s:s,s:o,s:o}", "task", p->task, "calls", calls, "answer", answer_json(&p->answer));
-    if (p->hypothesis[0])
-        json_object_set_new(o, "hypothesis", json_string(p->hypothesis));
-    if (p->generation)
-        json_object_set(o, "generation", p->generation);
-    if (p->label_count) {
-        json_t *labels = json_array();
-        for (int i = 0; i < p->label_count; i++)
-            json_array_append_new(labels, json_string(p->labels[i]));
-        json_object_set_new(o, "labels", labels);
-    }
-    return o;
+    if (o && add_optional(o, p))
+        return o;
+    json_decref(o);
+    return NULL;
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -149,6 +165,37 @@ static bool read_input(const json_t *o, int call, struct program_input *in, stru
            json_opt_u64(o, what, "bytes", TENSOR_BYTES_MAX, &in->bytes, e);
 }
 
+/* What holds between a call's inputs (program.h). */
+static bool check_input(const struct program *p, const struct program_call *c, int index, struct err *e)
+{
+    const struct program_input *in = &c->inputs[index];
+    if (in->media) {
+        for (int i = 0; i < index; i++)
+            if (c->inputs[i].media && c->inputs[i].kind == in->kind)
+                return err_set(e, ERR_INVALID, "program: call '%s' reads %s twice", c->id, kind_names[in->kind]);
+        return true;
+    }
+    const struct program_call *from = &p->calls[in->call];
+    if (from->each || from->generate)
+        return err_set(e, ERR_UNSUPPORTED, "program: call '%s' takes from '%s', which %s", c->id, from->id,
+                       from->each ? "is made for each candidate" : "generates");
+    for (int i = 0; i < index; i++)
+        if (!c->inputs[i].media && strcmp(c->inputs[i].port, in->port) == 0)
+            return err_set(e, ERR_INVALID, "program: call '%s' gets its input '%.60s' twice", c->id, in->port);
+    return true;
+}
+
+/* A candidate is one text or one picture. */
+static bool check_each(const struct program_call *c, struct err *e)
+{
+    bool one = c->input_count == 1 && c->inputs[0].media && c->inputs[0].kind != MEDIA_AUDIO && !c->generate;
+    return !c->each || one ||
+           err_set(e, ERR_UNSUPPORTED,
+                   "program: call '%s' is made for each candidate, so it should run on one text or picture and "
+                   "nothing else",
+                   c->id);
+}
+
 static bool read_call(const json_t *o, struct program *p, struct err *e)
 {
     static const char what[] = "program: call";
@@ -164,14 +211,12 @@ static bool read_call(const json_t *o, struct program *p, struct err *e)
     if (json_array_size(inputs) == 0)
         return err_set(e, ERR_INVALID, "%s: '%s' has no inputs", what, c->id);
     for (size_t i = 0; i < json_array_size(inputs); i++, c->input_count++) {
-        if (!read_input(json_array_get(inputs, i), p->call_count, &c->inputs[i], e))
+        if (!read_input(json_array_get(inputs, i), p->call_count, &c->inputs[i], e) ||
+            !check_input(p, c, (int)i, e))
             return false;
-        if (!c->inputs[i].media && p->calls[c->inputs[i].call].each)
-            return err_set(e, ERR_UNSUPPORTED, "%s: '%s' takes from a call that is made for each candidate", what,
-                           c->id);
     }
     p->call_count++;
-    return true;
+    return check_each(c, e);
 }
 
 static bool read_answer(const json_t *o, struct program *p, struct err *e)
@@ -188,16 +233,46 @@ static bool read_answer(const json_t *o, struct program *p, struct err *e)
     if (k == ARRAY_LEN(answer_names))
         return err_set(e, ERR_INVALID, "%s: kind '%.40s' is unknown", what, kind);
     a->kind = (enum answer_kind)k;
+    if (a->kind != ANSWER_TEXT && a->output[0] == 0)
+        return err_set(e, ERR_INVALID, "%s: 'output' is empty", what);
     if ((a->kind == ANSWER_TEXT) != p->calls[a->call].generate || p->calls[a->call].each)
         return err_set(e, ERR_INVALID, "%s: '%s' can't come from call '%s'", what, kind, p->calls[a->call].id);
     if (a->kind != ANSWER_SIMILARITY)
-        return true;
+        return json_opt_bool(o, what, "independent", &a->independent, e);
     if (!index_of(o, what, "other", p->call_count, &a->other, e) ||
         !text(o, what, "other_output", a->other_output, sizeof(a->other_output), false, e) ||
         !json_need_num(o, what, "scale", -1e6, 1e6, &a->scale, e) || !json_opt_bool(o, what, "rank", &a->rank, e))
         return false;
     return p->calls[a->other].each ||
            err_set(e, ERR_INVALID, "%s: 'other' is not a call for each candidate", what);
+}
+
+/* A template's place for the label must be there, or every label would be the same text. */
+static bool read_hypothesis(const json_t *o, struct program *p, struct err *e)
+{
+    const char *hypothesis = "";
+    if (!json_opt_str(o, "program", "hypothesis", &hypothesis, e))
+        return false;
+    size_t n = strlen(hypothesis);
+    if (n >= sizeof(p->hypothesis) || (n && !strstr(hypothesis, "{}")))
+        return err_set(e, ERR_INVALID, "program '%s': 'hypothesis' should hold {} and have at most %zu bytes",
+                       p->task, sizeof(p->hypothesis) - 1);
+    memcpy(p->hypothesis, hypothesis, n + 1);
+    return true;
+}
+
+/* The settings themselves are read where the loop runs. */
+static bool read_generation(const json_t *o, struct program *p, struct err *e)
+{
+    json_t *generation = json_object_get(o, "generation");
+    if (generation && !json_is_object(generation))
+        return err_set(e, ERR_INVALID, "program '%s': 'generation' should be an object", p->task);
+    p->generation = json_incref(generation);
+    for (int i = 0; i < p->call_count; i++)
+        if (p->calls[i].generate && !generation)
+            return err_set(e, ERR_INVALID, "program '%s': call '%s' generates, and 'generation' is missing", p->task,
+                           p->calls[i].id);
+    return true;
 }
 
 static bool read_labels(const json_t *o, struct program *p, struct err *e)
@@ -223,26 +298,16 @@ static bool read_labels(const json_t *o, struct program *p, struct err *e)
 static bool read_program(const json_t *o, struct program *p, struct err *e)
 {
     json_t *calls, *answer;
-    const char *hypothesis = "";
     if (!text(o, "program", "task", p->task, sizeof(p->task), false, e) ||
         !json_need_array(o, "program", "calls", PROGRAM_CALLS_MAX, &calls, e) ||
-        !json_need_object(o, "program", "answer", &answer, e) ||
-        !json_opt_str(o, "program", "hypothesis", &hypothesis, e))
+        !json_need_object(o, "program", "answer", &answer, e) || !read_hypothesis(o, p, e))
         return false;
     if (json_array_size(calls) == 0)
         return err_set(e, ERR_INVALID, "program '%s': has no calls", p->task);
-    if (strlen(hypothesis) >= sizeof(p->hypothesis))
-        return err_set(e, ERR_TOO_LARGE, "program '%s': 'hypothesis' has more than %zu characters", p->task,
-                       sizeof(p->hypothesis) - 1);
-    (void)snprintf(p->hypothesis, sizeof(p->hypothesis), "%s", hypothesis);
-    json_t *generation = json_object_get(o, "generation");
-    if (generation && !json_is_object(generation))
-        return err_set(e, ERR_INVALID, "program '%s': 'generation' should be an object", p->task);
-    p->generation = json_incref(generation);
     for (size_t i = 0; i < json_array_size(calls); i++)
         if (!read_call(json_array_get(calls, i), p, e))
             return false;
-    return read_answer(answer, p, e) && read_labels(o, p, e);
+    return read_answer(answer, p, e) && read_generation(o, p, e) && read_labels(o, p, e);
 }
 
 struct program *program_from_json(const json_t *o, struct err *e)

@@ -5,6 +5,11 @@
  * call marked `each` stands for one call per candidate of the request (a label's text, a picture to
  * be ranked); it has the batch size 1 each time, so its bits never depend on its neighbours.
  *
+ * What program_from_json() holds to, so that nobody after it needs to look again: calls take from
+ * earlier calls only, and from none that is made for each candidate or that generates; a call reads
+ * each kind of media once; a call for each candidate reads one text or picture and nothing else;
+ * indices, names, digests and counts are within their bounds.
+ *
  * Nothing here knows a model: task/model.h works programs out of a model's files.
  * Immutable once made; any thread.  Programs travel as JSON in the routing table and are checked
  * as input from outside when read. */
@@ -17,7 +22,10 @@
 #define PROGRAM_CALLS_MAX 16
 #define PROGRAM_INPUTS_MAX 16
 #define PROGRAM_LABELS_MAX 100000
-#define PROGRAM_TEMPLATE_MAX 512
+#define PROGRAM_TEMPLATE_MAX 512     /* bytes of a hypothesis template, with the 0 */
+#define PROGRAM_START_MAX 256        /* tokens that a generation starts with */
+#define PROGRAM_NEW_TOKENS_MAX 3840  /* tokens that a generation may add */
+#define PROGRAM_STOPS_MAX 64         /* tokens that end a generation */
 
 enum media_kind { MEDIA_IMAGE, MEDIA_AUDIO, MEDIA_TEXT, MEDIA_KINDS };
 const char *media_kind_name(enum media_kind k); /* "image", "audio", "text" */
@@ -44,7 +52,7 @@ struct program_call {
 
 enum answer_kind {
     ANSWER_SIMILARITY, /* query against each candidate: softmax of scaled cosines, or a ranking */
-    ANSWER_LABELS,     /* softmax of logits, named by labels */
+    ANSWER_LABELS,     /* softmax of logits (or a sigmoid of each), named by labels */
     ANSWER_TEXT,       /* of a generation */
     ANSWER_VECTOR,     /* an embedding */
 };
@@ -57,6 +65,7 @@ struct program_answer {
     char other_output[TENSOR_NAME_MAX];
     double scale;                   /* similarity: factor of the cosine before the softmax */
     bool rank;                      /* similarity: a ranking of cosines, no softmax */
+    bool independent;               /* labels: several may be true, so a sigmoid of each logit */
 };
 
 struct program {
@@ -70,6 +79,7 @@ struct program {
     json_t *generation;             /* settings of the decode loop (task/generate.h), owned, or NULL */
 };
 
+/* A new reference; NULL when memory is out or a name is not UTF-8. */
 json_t *program_to_json(const struct program *p);
 /* A new program; NULL on failure. */
 struct program *program_from_json(const json_t *o, struct err *e);

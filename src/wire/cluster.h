@@ -6,7 +6,7 @@
  *   GET  /s2m3/v1/table                         -> table            (node -> coordinator)
  *   GET  /s2m3/v1/blobs/{digest}  with Range    -> bytes            (node -> coordinator)
  *   POST /s2m3/v1/table       table             -> {"version"}      (coordinator -> node, push)
- *   POST /s2m3/v1/measure     {"digest"}        -> module_report    (coordinator -> node)
+ *   POST /s2m3/v1/measure     {"digest","dims"} -> module_report    (coordinator -> node)
  *   GET  /s2m3/v1/ping                          -> {}               (node -> node: link round trip)
  *   POST /s2m3/v1/echo        bytes             -> {"bytes"}        (node -> node: link bandwidth)
  *

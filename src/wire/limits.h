@@ -13,5 +13,6 @@
 #define WIRE_MODULES_MAX 8192
 #define WIRE_MODELS_MAX 2048
 #define WIRE_PROGRAMS_MAX 16              /* programs (tasks) of a model */
+#define WIRE_DIMS_MAX 512                 /* sizes of dynamic dims of a module */
 #define WIRE_BLOBS_MAX 64                 /* side files of a model */
 #define WIRE_TABLE_MAX (64u << 20)        /* routing table as JSON, bytes */

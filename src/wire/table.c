@@ -39,8 +39,10 @@ void table_unref(struct table *t)
 {
     if (!t || atomic_fetch_sub(&counted_of(t)->refs, 1) != 1)
         return;
-    for (uint32_t i = 0; t->modules && i < t->module_count; i++)
+    for (uint32_t i = 0; t->modules && i < t->module_count; i++) {
         free(t->modules[i].replicas);
+        json_decref(t->modules[i].dims);
+    }
     for (uint32_t i = 0; t->models && i < t->model_count; i++) {
         json_decref(t->models[i].programs);
         free(t->models[i].blobs);
@@ -68,9 +70,9 @@ static json_t *module_json(const struct table_module *m)
                                                   m->replicas[i].run_ms, "measured",
                                                   (int)m->replicas[i].measured, "serving",
                                                   (int)m->replicas[i].serving));
-    return json_pack("{s:s,s:s,s:I,s:I,s:o}", "digest", m->digest.hex, "name", m->name, "file_bytes",
+    return json_pack("{s:s,s:s,s:I,s:I,s:o,s:O*}", "digest", m->digest.hex, "name", m->name, "file_bytes",
                      (json_int_t)m->file_bytes, "memory_bytes", (json_int_t)m->memory_bytes, "replicas",
-                     replicas);
+                     replicas, "dims", m->dims);
 }
 
 static json_t *model_json(const struct table_model *m)
@@ -169,6 +171,10 @@ static bool read_module(const json_t *o, uint32_t devices, struct table_module *
 {
     static const char what[] = "table: module";
     const char *digest;
+    json_t *dims = json_object_get(o, "dims");
+    if (dims && (!json_is_object(dims) || json_object_size(dims) > WIRE_DIMS_MAX))
+        return err_set(e, ERR_INVALID, "%s: 'dims' should be an object of at most %d", what, WIRE_DIMS_MAX);
+    m->dims = json_incref(dims);
     return json_need_str(o, what, "digest", &digest, e) && read_digest(digest, what, &m->digest, e) &&
            copy_text(o, what, "name", m->name, sizeof(m->name), e) &&
            json_need_u64(o, what, "file_bytes", (uint64_t)1 << 53, &m->file_bytes, e) &&

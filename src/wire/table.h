@@ -37,6 +37,7 @@ struct table_module {
     char name[WIRE_NAME_MAX];      /* for people: "vision_model" */
     uint64_t file_bytes;
     uint64_t memory_bytes;         /* measured, or predicted */
+    json_t *dims;                  /* {"PORT.INDEX": size} to measure it with; owned */
     struct table_replica *replicas;
     uint32_t replica_count;
 };
