@@ -134,7 +134,7 @@ struct exec_measure_plan {
     int batch_count;
     struct exec_dim dims[EXEC_DIMS_MAX]; /* other dynamic dims; what is not named gets a guess by
                                             its name ("a + b" is the sum; heights and widths 224;
-                                            else 16) */
+                                            else the first of a short list that runs) */
     int dim_count;
     int runs;   /* per batch size; 0: 5 */
     int max_ms; /* per batch size: no further run starts later than this; 0: 2000 */
@@ -151,6 +151,7 @@ struct exec_profile {
     int count;                /* batch sizes that ran, in the plan's order */
     int batches[EXEC_BATCHES_MAX];
     double run_ms[EXEC_BATCHES_MAX]; /* median; the first run of a size is not counted */
+    int guess;                       /* value of the dims that nothing was known of; 0: none */
     char run_error[ERR_TEXT_MAX];    /* why a batch size did not run (the guess of a dim may not
                                         suit the model); empty: all ran */
 };

@@ -18,15 +18,20 @@
 
 #define RUNS_DEFAULT 5
 #define MAX_MS_DEFAULT 2000
-#define GUESS 16          /* a dim of which nothing is known */
 #define GUESS_PICTURE 224 /* height, width */
 #define MODULE_NUMBER 0
+
+/* For dims of which nothing is known: tokens, a short text, one, frames, samples of sound.  The first
+ * with which the model runs. */
+static const int guesses[] = {16, 4, 1, 128, 1000, 16000};
 
 struct measuring {
     const struct exec_measure_plan *plan;
     struct link *link;
     const char *folder, *prepared_dir; /* real paths */
     struct module_info info;
+    size_t guess; /* which of them */
+    bool guessed; /* some dim needed one */
     struct exec_profile profile;
 };
 
@@ -42,29 +47,28 @@ static bool given(const struct exec_measure_plan *p, const char *name, int64_t *
     return false;
 }
 
-static int64_t guess(const char *name)
-{
-    if (strstr(name, "height") || strstr(name, "width"))
-        return GUESS_PICTURE;
-    return GUESS;
-}
-
 /* Exporters name a dim that is a sum "a + b". */
-static int64_t named_dim(const struct exec_measure_plan *p, const char *name, int batch)
+static int64_t named_dim(struct measuring *m, const char *name, int batch)
 {
-    int64_t value, sum = 0;
+    int64_t value;
     char part[DIM_NAME_MAX];
-    if (given(p, name, &value))
+    if (given(m->plan, name, &value))
         return value;
     const char *plus = strstr(name, " + ");
-    if (!plus)
-        return strstr(name, "batch") ? batch : guess(name);
-    (void)snprintf(part, sizeof(part), "%.*s", (int)(plus - name), name);
-    sum = named_dim(p, part, batch) + named_dim(p, plus + 3, batch);
-    return sum < EXEC_DIM_VALUE_MAX ? sum : EXEC_DIM_VALUE_MAX;
+    if (plus) {
+        (void)snprintf(part, sizeof(part), "%.*s", (int)(plus - name), name);
+        value = named_dim(m, part, batch) + named_dim(m, plus + 3, batch);
+        return value < EXEC_DIM_VALUE_MAX ? value : EXEC_DIM_VALUE_MAX;
+    }
+    if (strstr(name, "batch"))
+        return batch;
+    if (strstr(name, "height") || strstr(name, "width"))
+        return GUESS_PICTURE;
+    m->guessed = true;
+    return guesses[m->guess];
 }
 
-static int64_t choose_dim(const struct measuring *m, int port, int dim, int batch)
+static int64_t choose_dim(struct measuring *m, int port, int dim, int batch)
 {
     const struct port *p = &m->info.inputs[port];
     const char *name = m->info.dims[port].name[dim];
@@ -75,7 +79,7 @@ static int64_t choose_dim(const struct measuring *m, int port, int dim, int batc
         return value;
     if (dim == 0 && !given(m->plan, name, &value))
         return batch;
-    return named_dim(m->plan, name, batch);
+    return named_dim(m, name, batch);
 }
 
 /* Small different numbers for floats (zeros and denormals have a speed of their own), ones for
@@ -98,7 +102,7 @@ static void fill(struct tensor *t, const char *name)
     }
 }
 
-static bool make_inputs(const struct measuring *m, int batch, struct tensor *ret, struct err *e)
+static bool make_inputs(struct measuring *m, int batch, struct tensor *ret, struct err *e)
 {
     for (int i = 0; i < m->info.input_count; i++) {
         const struct port *p = &m->info.inputs[i];
@@ -151,21 +155,36 @@ static bool run_batch(struct measuring *m, const struct tensor *inputs, double *
     return true;
 }
 
-/* A size that does not run is noted and passed over; only the end of the process ends it all. */
-static bool measure_batch(struct measuring *m, int batch, struct err *e)
+static bool try_batch(struct measuring *m, int batch, double *median, struct err *e)
 {
     struct tensor inputs[EXEC_PORTS_MAX] = {0};
+    bool ok = make_inputs(m, batch, inputs, e) && run_batch(m, inputs, median, e);
+    for (int i = 0; i < m->info.input_count; i++)
+        tensor_clear(&inputs[i]);
+    return ok;
+}
+
+/* A size that does not run is noted and passed over; only the end of the process ends it all.  A
+ * guess is changed until one size has run, then it stays. */
+static bool measure_batch(struct measuring *m, int batch, struct err *e)
+{
     struct exec_profile *p = &m->profile;
     struct err why = {0};
     double median = 0;
-    bool ok = make_inputs(m, batch, inputs, &why) && run_batch(m, inputs, &median, &why);
-    for (int i = 0; i < m->info.input_count; i++)
-        tensor_clear(&inputs[i]);
+    size_t first = m->guess;
+    bool ok = try_batch(m, batch, &median, &why);
+    while (!ok && why.code != ERR_GONE && p->count == 0 && m->guessed &&
+           m->guess + 1 < ARRAY_LEN(guesses)) {
+        m->guess++;
+        ok = try_batch(m, batch, &median, &why);
+    }
     if (ok) {
+        p->guess = m->guessed ? guesses[m->guess] : 0;
         p->batches[p->count] = batch;
         p->run_ms[p->count++] = median;
         return true;
     }
+    m->guess = first;
     if (why.code == ERR_GONE)
         return err_set(e, ERR_GONE, "batch %d: %s", batch, why.text);
     (void)snprintf(p->run_error, sizeof(p->run_error), "batch %d: %.400s", batch, why.text);

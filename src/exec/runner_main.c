@@ -12,6 +12,7 @@
  * joined; a parent that will not wait kills. */
 #include "exec/exec.h"
 
+#include "base/clock.h"
 #include "base/sync.h"
 #include "exec/channel.h"
 #include "exec/sandbox.h"
@@ -100,7 +101,8 @@ static struct runner_module *take_module(struct runner *r, uint32_t number, stru
 static void give_module(struct runner *r, struct runner_module *m)
 {
     monitor_lock(&r->lock);
-    m->users--;
+    if (--m->users == 0)
+        monitor_wake(&r->lock);
     monitor_unlock(&r->lock);
 }
 
@@ -257,13 +259,16 @@ static bool load(struct runner *r, struct message *m, struct err *e)
     return true;
 }
 
+/* A run's answer may be away before its lane has let go of the module: waits for that. */
 static bool unload(struct runner *r, struct message *m, struct err *e)
 {
     uint32_t number = m->numbers[0];
     struct session *s = NULL;
     struct module_info info = {0};
     monitor_lock(&r->lock);
-    if (number < EXEC_MODULES_MAX && r->modules[number].users == 0) {
+    if (number < EXEC_MODULES_MAX) {
+        while (r->modules[number].users > 0)
+            (void)monitor_wait(&r->lock, CLOCK_NEVER);
         s = r->modules[number].session;
         info = r->modules[number].info;
         r->modules[number] = (struct runner_module){0};
@@ -272,7 +277,7 @@ static bool unload(struct runner *r, struct message *m, struct err *e)
     session_close(s);
     info_clear(&info);
     message_start(m, MSG_DONE);
-    return s || err_set(e, ERR_INVALID, "runner: module %u is not loaded, or in use", number);
+    return s || err_set(e, ERR_INVALID, "runner: module %u is not loaded", number);
 }
 
 static bool prepare(struct runner *r, struct message *m, struct err *e)

@@ -163,6 +163,24 @@ static void a_lost_module_does_not_stop_others(void **state)
     exec_destroy(x);
 }
 
+/* A module's number is free again as soon as it is unloaded, however near its last run was. */
+static void loading_and_unloading_goes_on(void **state)
+{
+    (void)state;
+    struct exec *x = make();
+    struct exec_module *other = load(x, "add");
+    for (int i = 0; i < 100; i++) {
+        struct err e = {0};
+        struct exec_module *m = load(x, "add");
+        if (!add_once(m, &e))
+            fail_msg("%s", e.text);
+        exec_unload(m);
+    }
+    assert_int_equal(exec_status(x).restarts, 0);
+    exec_unload(other);
+    exec_destroy(x);
+}
+
 /* ---- boundaries ------------------------------------------------------------------------------ */
 
 static void only_below_the_modules_folder(void **state)
@@ -299,25 +317,39 @@ static void measures_memory_and_time(void **state)
     assert_true(q.prepared && q.prepare_ms == 0);
 }
 
+/* x[batch,cols] times a matrix of so many rows. */
+static void write_rows(const char *name, int rows)
+{
+    static const float zeros[64];
+    struct model m = {0};
+    char dims[32];
+    (void)snprintf(dims, sizeof(dims), "%d 2", rows);
+    model_input(&m, "x", MODEL_F32, "batch cols");
+    model_output(&m, "y", MODEL_F32, "batch 2");
+    model_f32(&m, "w", dims, zeros);
+    model_node(&m, "MatMul", "x w", "y");
+    model_write(&m, path_of(name));
+}
+
 static void dims_can_be_given(void **state)
 {
     (void)state;
     struct exec_options o = runner_options(dir);
     struct exec_profile p = {0};
-    struct exec_measure_plan plan = {.dims = {{.name = "rows", .value = 3}}, .dim_count = 1};
+    struct exec_measure_plan plan = {.dims = {{.name = "cols", .value = 3}}, .dim_count = 1};
     struct err e = {0};
-    struct model m = {0};
-    model_input(&m, "x", MODEL_F32, "batch rows");
-    model_input(&m, "y", MODEL_F32, "3");
-    model_output(&m, "sum", MODEL_F32, "batch rows");
-    model_node(&m, "Add", "x y", "sum");
-    model_write(&m, path_of("rows"));
+    write_rows("rows", 3); /* none of the guesses */
+    write_rows("four", 4); /* one of them */
     assert_true(exec_measure(&o, path_of("rows"), model_digest('f'), &plan, &p, &e));
     assert_int_equal(p.count, 1);
-    plan.dim_count = 0; /* the guess does not suit it: said, not failed */
+    assert_int_equal(p.guess, 0);
+    plan.dim_count = 0; /* no guess suits it: said, not failed */
     assert_true(exec_measure(&o, path_of("rows"), model_digest('f'), &plan, &p, &e));
     assert_int_equal(p.count, 0);
     assert_true(strlen(p.run_error) > 0 && p.loaded.anonymous > 0);
+    assert_true(exec_measure(&o, path_of("four"), model_digest('f'), &plan, &p, &e));
+    assert_int_equal(p.count, 1);
+    assert_int_equal(p.guess, 4);
     plan.dim_count = 1;
     (void)snprintf(plan.dims[0].name, sizeof(plan.dims[0].name), "x.1");
     assert_true(exec_measure(&o, path_of("rows"), model_digest('f'), &plan, &p, &e));
@@ -340,6 +372,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_crash_is_survived),
         cmocka_unit_test(many_crashes_are_survived),
         cmocka_unit_test(a_lost_module_does_not_stop_others),
+        cmocka_unit_test(loading_and_unloading_goes_on),
         cmocka_unit_test(only_below_the_modules_folder),
         cmocka_unit_test(links_out_of_the_folder_are_not_followed),
         cmocka_unit_test(a_runner_starts_no_runner),
