@@ -392,7 +392,7 @@ static int64_t media_dim(const struct processor *p, const struct port *port, int
 {
     struct port outputs[PROCESSOR_OUTPUTS_MAX];
     size_t n = processor_outputs(p, outputs);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && i < PROCESSOR_OUTPUTS_MAX; i++)
         if (strcmp(outputs[i].name, port->name) == 0 && outputs[i].shape.rank == port->shape.rank)
             return outputs[i].shape.dims[dim] > 0 ? outputs[i].shape.dims[dim] : 0;
     return 0;
@@ -423,7 +423,7 @@ static json_t *measuring_dims(const struct deduction *d, struct processor *const
         json_t *dims = json_object();
         for (int i = 0; i < m->input_count; i++)
             for (int k = 1; k < m->inputs[i].shape.rank; k++) {
-                char key[TENSOR_NAME_MAX + 8];
+                char key[TENSOR_NAME_MAX + 16];
                 int64_t n = m->inputs[i].shape.dims[k] < 0 ? dim_of(d, processors, g, i, k) : 0;
                 (void)snprintf(key, sizeof(key), "%s.%d", m->inputs[i].name, k);
                 if (n > 0)
