@@ -232,6 +232,16 @@ static void mark_wanted(struct node *n, const struct table *t)
     monitor_unlock(&n->lock);
 }
 
+/* A call carries at most so many inputs and outputs. */
+static bool ports_fit(const struct exec_module *m, struct err *e)
+{
+    int in, out;
+    (void)exec_inputs(m, &in);
+    (void)exec_outputs(m, &out);
+    return (in <= WIRE_INPUTS_MAX && out <= WIRE_INPUTS_MAX) ||
+           err_set(e, ERR_UNSUPPORTED, "%d inputs and %d outputs, limit %d", in, out, WIRE_INPUTS_MAX);
+}
+
 static bool load_module(struct node *n, struct held_module *m, struct err *e)
 {
     char *folder;
@@ -243,6 +253,11 @@ static bool load_module(struct node *n, struct held_module *m, struct err *e)
     set_state(n, m, MODULE_LOADING, "");
     bool ok = node_measure(n, digest, m->dims, &figures, e) && exec_load(n->exec, folder, digest, &m->module, e);
     free(folder);
+    if (ok && !ports_fit(m->module, e)) {
+        exec_unload(m->module);
+        m->module = NULL;
+        ok = false;
+    }
     if (ok) {
         monitor_lock(&n->lock);
         figures.state = m->report.state;
