@@ -204,7 +204,7 @@ static void set_state(struct node *n, struct held_module *m, enum module_state s
 {
     monitor_lock(&n->lock);
     m->report.state = s;
-    (void)snprintf(m->report.error, sizeof(m->report.error), "%s", error);
+    (void)snprintf(m->report.error, sizeof(m->report.error), "%.250s", error);
     m->retry_ns = clock_now_ns() + RETRY_MS * NS_PER_MS;
     monitor_wake(&n->lock);
     monitor_unlock(&n->lock);
