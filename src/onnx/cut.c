@@ -14,6 +14,17 @@
 #include <stdlib.h>
 
 #define MOVE_DISCOUNT 64u
+#define MOVED_PART 8u
+
+uint64_t work_crossing(const struct work *w, uint32_t cls)
+{
+    static const char *const moves[] = {"Transpose", "Reshape", "Unsqueeze", "Squeeze",
+                                        "Expand",    "Cast",    "Flatten"};
+    for (size_t i = 0; cls != ONNX_NONE && i < sizeof(moves) / sizeof(*moves); i++)
+        if (class_is(w, cls, moves[i]))
+            return w->crossing + w->crossing / MOVED_PART; /* it fuses with what uses it */
+    return w->crossing;
+}
 
 struct cut {
     struct work *w;
@@ -83,7 +94,7 @@ static bool build(struct cut *c, uint64_t times, uint64_t divide)
                     for (uint32_t j = k; j < x->edge_count; j++)
                         if (w->edges.items[x->edge_first + j].value == value)
                             c->value_at[x->edge_first + j] = value_node;
-                    if (!flow_add(&c->f, node, value_node, w->crossing, w->e))
+                    if (!flow_add(&c->f, node, value_node, work_crossing(w, c->members[i]), w->e))
                         return false;
                 }
             }

@@ -41,13 +41,19 @@ static uint32_t region_of(const struct work *w, const struct wmodel *m, uint32_t
     return m->cls[node] == ONNX_NONE ? NO_REGION : w->classes.items[m->cls[node]].region;
 }
 
-static void connect(const struct work *w, const struct wmodel *m, uint32_t *parent)
+static void connect(const struct work *w, const struct wmodel *m, uint32_t *parent, uint32_t *first)
 {
     const struct fgraph *g = m->g;
     for (uint32_t i = 0; i < g->nodes.count; i++)
         parent[i] = i;
     for (uint32_t i = 0; i < g->nodes.count; i++) {
         uint32_t own = region_of(w, m, i);
+        if (own != NO_REGION && w->joined[own]) {
+            if (first[own])
+                parent[find(parent, i)] = find(parent, first[own] - 1);
+            else
+                first[own] = i + 1;
+        }
         for (uint32_t k = 0; own != NO_REGION && k < g->nodes.items[i].in_count; k++) {
             uint32_t value = g->edges.items[g->nodes.items[i].in_first + k];
             const struct fvalue *v = &g->values.items[value];
@@ -117,11 +123,13 @@ static bool model_instances(struct work *w, uint32_t model, struct instance **li
     const struct wmodel *m = &w->models[model];
     uint32_t nodes = m->g->nodes.count;
     uint32_t *parent = calloc(nodes + 1u, sizeof(*parent)), *of = calloc(nodes + 1u, sizeof(*of));
+    uint32_t *first = calloc(w->region_count + 1u, sizeof(*first));
     uint8_t *inside = calloc(nodes + 1u, 1);
-    bool ok = (parent && of && inside) || err_set(w->e, ERR_MEMORY, "instances: no memory");
+    bool ok =
+        (parent && of && inside && first) || err_set(w->e, ERR_MEMORY, "instances: no memory");
     uint32_t from = *count;
     if (ok)
-        connect(w, m, parent);
+        connect(w, m, parent, first);
     for (uint32_t i = 0; ok && i < nodes; i++) {
         if (region_of(w, m, i) == NO_REGION)
             continue;
@@ -145,6 +153,7 @@ static bool model_instances(struct work *w, uint32_t model, struct instance **li
     }
     free(parent);
     free(of);
+    free(first);
     free(inside);
     return ok;
 }

@@ -150,22 +150,47 @@ static bool walk_zone(struct attempt *t, const struct wmodel *m, uint64_t both, 
     return true;
 }
 
+static bool is_weight(const struct fconst *c)
+{
+    return c->count > 16 && c->type != OT_INT64 && c->type != OT_INT32 && c->type != OT_BOOL;
+}
+
+/* Weights that only one side has: enough of them, or one of each side of the same dims (a weight
+ * that was changed)?  What one side folded (a token repeated for a fixed batch) is neither. */
+static bool weights_differ(const struct work *w, const uint8_t *consts)
+{
+    struct intern dims[2] = {{0}, {0}};
+    uint64_t bytes = 0;
+    bool pair = false, ok = true;
+    for (uint32_t i = 0; ok && i < w->known.consts.count; i++) {
+        const struct fconst *c = &w->known.consts.items[i];
+        if ((consts[i] != 1 && consts[i] != 2) || !is_weight(c))
+            continue;
+        int64_t key[2 + ONNX_RANK_MAX] = {c->type, c->rank};
+        size_t size = (2u + (size_t)c->rank) * sizeof(key[0]);
+        uint32_t id;
+        memcpy(key + 2, c->dims, (size_t)c->rank * sizeof(key[0]));
+        bytes += c->bytes;
+        pair |= intern_find(&dims[2 - consts[i]], key, size, &id);
+        ok = intern_id(&dims[consts[i] - 1], key, size, &id, w->e);
+    }
+    intern_done(&dims[0]);
+    intern_done(&dims[1]);
+    return pair || bytes >= w->crossing;
+}
+
 /* Whether an end is the same tensor in two forms: see the head of this file. */
 static bool one_in_two_forms(struct attempt *t, const struct frontier *f, bool *ret)
 {
     const struct work *w = t->w;
-    uint64_t both = (uint64_t)1 << (t->a - w->models) | (uint64_t)1 << (t->b - w->models),
-             differing = 0;
-    uint8_t *consts = calloc(w->known.consts.count + 1, 1);
+    uint64_t both = (uint64_t)1 << (t->a - w->models) | (uint64_t)1 << (t->b - w->models);
+    uint8_t *consts = calloc(w->known.consts.count + 1u, 1);
     bool common = false;
     bool ok = (consts || err_set(w->e, ERR_MEMORY, "match: no memory")) &&
               walk_zone(t, t->a, both, f->a, consts, 1, &common) &&
               walk_zone(t, t->b, both, f->b, consts, 2, &common);
-    for (uint32_t i = 0; ok && i < w->known.consts.count; i++)
-        if (consts[i] == 1 || consts[i] == 2)
-            differing += w->known.consts.items[i].count > 16 ? w->known.consts.items[i].bytes : 0;
+    *ret = ok && common && !weights_differ(w, consts);
     free(consts);
-    *ret = common && differing == 0;
     return ok;
 }
 
@@ -180,7 +205,7 @@ static uint64_t cost(const struct attempt *t, uint32_t va)
     const struct fvalue *v = &t->a->g->values.items[va];
     if (v->type == OT_NONE || v->rank < 0 || dtype_from_onnx(v->type) == DT_NONE)
         return FLOW_INF;
-    return t->w->crossing;
+    return work_crossing(t->w, v->kind == FV_NODE ? t->a->cls[v->index] : ONNX_NONE);
 }
 
 static uint64_t end_cost(const struct attempt *t, const struct frontier *f)
@@ -450,6 +475,17 @@ static bool candidates(struct work *w, struct candidate **ret, uint32_t *ret_cou
     return true;
 }
 
+/* One export with all axes fixed and one with dynamic ones differ wherever shapes are computed: what
+ * could be matched between them are crumbs. */
+static bool has_dynamic_dims(const struct onnx *m)
+{
+    for (size_t i = 0; i < m->input_count; i++)
+        for (int k = 0; k < m->inputs[i].shape.rank; k++)
+            if (m->inputs[i].shape.dims[k] < 0)
+                return true;
+    return false;
+}
+
 static uint32_t propose(struct work *w, const struct candidate *list, uint32_t count,
                         struct proposal *ret)
 {
@@ -459,7 +495,9 @@ static uint32_t propose(struct work *w, const struct candidate *list, uint32_t c
             const struct wclass *a = &w->classes.items[list[i].cls],
                                 *b = &w->classes.items[list[k].cls];
             if (!(a->owners & ~b->owners) || !(b->owners & ~a->owners) ||
-                list[i].model == list[k].model)
+                list[i].model == list[k].model ||
+                has_dynamic_dims(w->models[list[i].model].g->m) !=
+                    has_dynamic_dims(w->models[list[k].model].g->m))
                 continue;
             ret[found++] = (struct proposal){list[i].order,
                                              list[i].local,

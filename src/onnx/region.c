@@ -22,7 +22,8 @@ struct parts {
     uint32_t count;
     uint32_t *in_first, *in; /* owned: edges by their user */
     uint32_t *stamp, *stack; /* owned */
-    uint32_t *mark;          /* owned: classes seen by sum_up() */
+    uint32_t *mark;          /* owned */
+    uint8_t *joined;         /* owned: of parts */
     uint32_t now;
     uint64_t steps;
 };
@@ -150,10 +151,11 @@ static bool parts_init(struct parts *p, struct work *w)
     p->stamp = calloc(n, sizeof(uint32_t));
     p->stack = calloc(2 * n, sizeof(uint32_t));
     p->mark = calloc(n, sizeof(uint32_t));
+    p->joined = calloc(n, 1);
     p->in_first = calloc(n, sizeof(uint32_t));
     p->in = calloc(w->edges.count + 1u, sizeof(uint32_t));
     if (!p->parent || !p->first || !p->last || !p->next || !p->stamp || !p->stack || !p->mark ||
-        !p->in_first || !p->in)
+        !p->joined || !p->in_first || !p->in)
         return err_set(w->e, ERR_MEMORY, "regions: no memory");
     for (uint32_t i = 0; i < w->edges.count; i++)
         p->in_first[w->edges.items[i].to + 1]++;
@@ -173,8 +175,69 @@ static void parts_done(struct parts *p)
     free(p->stamp);
     free(p->stack);
     free(p->mark);
+    free(p->joined);
     free(p->in_first);
     free(p->in);
+}
+
+/* ---- heads ---- */
+
+/* Whether each model has each class of a part once, so that the part is one call there. */
+static bool is_single(const struct parts *p, const uint32_t *uses, uint32_t part)
+{
+    for (uint32_t c = p->first[part]; c; c = p->next[c - 1])
+        if (uses[c - 1] != (uint32_t)__builtin_popcountll(p->w->classes.items[c - 1].owners))
+            return false;
+    return true;
+}
+
+/* A last part without weights that is worth anything: similarities, scores. */
+static bool is_light_head(const struct parts *p, uint32_t part)
+{
+    uint64_t weight = 0;
+    bool output = false;
+    for (uint32_t c = p->first[part]; c; c = p->next[c - 1]) {
+        weight += p->w->classes.items[c - 1].weight;
+        output |= p->w->classes.items[c - 1].output;
+        if (p->w->classes.items[c - 1].ported)
+            return false;
+    }
+    return output && weight < p->w->crossing;
+}
+
+static bool same_owners(const struct parts *p, uint32_t a, uint32_t b)
+{
+    return p->w->classes.items[p->first[a] - 1].owners ==
+           p->w->classes.items[p->first[b] - 1].owners;
+}
+
+/* Light heads of the same models are one: nothing is gained by calling them apart, and patterns
+ * that reach over them (one tensor transposed for two products) stay whole. */
+static bool join_heads(struct parts *p)
+{
+    struct work *w = p->w;
+    uint32_t *uses = calloc(w->classes.count + 1u, sizeof(*uses)),
+             *heads = calloc(p->count + 1u, sizeof(*heads)), count = 0;
+    bool ok = (uses && heads) || err_set(w->e, ERR_MEMORY, "regions: no memory");
+    for (uint32_t k = 0; ok && k < w->model_count; k++)
+        for (uint32_t i = 0; i < w->models[k].g->nodes.count; i++)
+            if (w->models[k].cls[i] != ONNX_NONE)
+                uses[w->models[k].cls[i]]++;
+    for (uint32_t i = 0; ok && i < p->count; i++)
+        if (p->parent[i] == i && p->first[i] && is_light_head(p, i) && is_single(p, uses, i))
+            heads[count++] = i;
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t k = i + 1; heads[i] != NO_REGION && k < count; k++)
+            if (heads[k] != NO_REGION && same_owners(p, heads[i], heads[k]) &&
+                !leads(p, heads[i], ONNX_NONE, heads[k]) &&
+                !leads(p, heads[k], ONNX_NONE, heads[i])) {
+                unite(p, heads[i], heads[k]);
+                p->joined[heads[i]] = 1;
+                heads[k] = NO_REGION;
+            }
+    free(uses);
+    free(heads);
+    return ok;
 }
 
 /* ---- folding ---- */
@@ -289,13 +352,18 @@ static void fold_small(struct parts *p)
     }
 }
 
-static void number(struct parts *p)
+static bool number(struct parts *p)
 {
     struct work *w = p->w;
     uint32_t count = 0;
+    w->joined = calloc(p->count + 1u, 1);
+    if (!w->joined)
+        return err_set(w->e, ERR_MEMORY, "regions: no memory");
     for (uint32_t i = 0; i < p->count; i++)
-        if (p->parent[i] == i && p->first[i])
+        if (p->parent[i] == i && p->first[i]) {
+            w->joined[count] = p->joined[i];
             p->last[i] = count++;
+        }
     for (uint32_t i = 0; i < p->count; i++)
         for (uint32_t c = p->parent[i] == i ? p->first[i] : 0; c; c = p->next[c - 1])
             p->stamp[c - 1] = p->last[i];
@@ -303,6 +371,7 @@ static void number(struct parts *p)
         if (w->classes.items[w->sorted[i]].region != NO_REGION)
             w->classes.items[w->sorted[i]].region = p->stamp[w->sorted[i]];
     w->region_count = count;
+    return true;
 }
 
 bool work_regions(struct work *w)
@@ -317,9 +386,10 @@ bool work_regions(struct work *w)
         if (p.steps >= STEPS_MAX)
             ok = err_set(w->e, ERR_TOO_LARGE, "regions: more than %u steps of search", STEPS_MAX);
     }
+    ok = ok && join_heads(&p);
     if (ok) {
         fold_small(&p);
-        number(&p);
+        ok = number(&p);
     }
     parts_done(&p);
     return ok;

@@ -43,6 +43,7 @@ void work_done(struct work *w)
     free(w->edges.items);
     free(w->tokens.items);
     free(w->sorted);
+    free(w->joined);
     free(w);
 }
 

@@ -70,6 +70,7 @@ struct work {
     uint64_t min_share;
     uint64_t crossing; /* what a tensor that crosses costs, in bytes of weights */
     uint32_t region_count;
+    uint8_t *joined; /* owned: regions whose nodes in a model are one call, connected or not */
     struct err *e;
 };
 
@@ -81,6 +82,9 @@ bool work_edges(struct work *w, bool *ret_cycle);
 uint64_t work_gain(const struct work *w);
 uint64_t value_code(const struct work *w, const struct wmodel *m,
                     uint32_t value); /* after tokens */
+
+/* cut.c: what it costs that a value of a class crosses; cls ONNX_NONE: an input. */
+uint64_t work_crossing(const struct work *w, uint32_t cls);
 
 bool work_match(struct work *w);                    /* match.c */
 bool work_colours(struct work *w);                  /* colour.c */
