@@ -158,7 +158,8 @@ bool work_cuts(struct work *w)
                     .value_at = calloc(w->edges.count + 1, sizeof(uint32_t))};
     bool ok = (members && c.at && c.value_at) || err_set(w->e, ERR_MEMORY, "cut: no memory");
     for (uint32_t i = 0; ok && i < w->sorted_count; i++)
-        if (!w->classes.items[w->sorted[i]].light)
+        if (!w->classes.items[w->sorted[i]].light &&
+            !(w->classes.items[w->sorted[i]].owners & w->whole))
             members[count++] = w->sorted[i];
     if (count)
         qsort_r(members, count, sizeof(*members), by_colour, w);

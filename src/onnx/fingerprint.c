@@ -112,8 +112,9 @@ static bool class_node(struct work *w, struct wmodel *m, uint32_t node)
     uint64_t *key = malloc((n->in_count + 2u) * sizeof(*key));
     if (!key)
         return err_set(w->e, ERR_MEMORY, "classes: no memory");
+    uint64_t model = (uint64_t)(m - w->models);
     key[0] = n->sig;
-    key[1] = n->in_count;
+    key[1] = n->in_count | (w->whole >> model & 1 ? (model + 1) << 32 : 0); /* shared with nobody */
     for (uint32_t i = 0; i < n->in_count; i++)
         key[2 + i] = value_code(w, m, m->g->edges.items[n->in_first + i]);
     uint32_t had = w->class_ids.count, id;

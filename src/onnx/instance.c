@@ -260,6 +260,10 @@ static bool pick_outputs(struct namer *n, const struct intern *demanded)
         ok = add_value(n->w, &x->outputs.items, &x->outputs.count, &x->outputs.capacity,
                        found.items[i].value);
     free(found.items);
+    for (size_t i = 0; ok && n->w->whole >> x->model & 1 && i < n->m->g->m->output_count; i++)
+        if (n->m->g->values.items[n->m->g->outputs[i]].kind == FV_CONST)
+            ok = add_value(n->w, &x->outputs.items, &x->outputs.count, &x->outputs.capacity,
+                           n->m->g->outputs[i]);
     return ok;
 }
 
@@ -368,12 +372,15 @@ static bool name(struct namer *n, const struct intern *demanded)
         return err_set(n->w->e, ERR_MEMORY, "digest: no memory");
     put(n, "s2m3 module 1", 13);
     for (uint32_t i = 0; i < x->outputs.count; i++)
-        if (!walk(n, x->outputs.items[i]))
+        if (n->m->g->values.items[x->outputs.items[i]].kind == FV_NODE &&
+            !walk(n, x->outputs.items[i]))
             return false;
     for (uint32_t i = 0; i < x->outputs.count; i++) {
         const struct fvalue *v = &n->m->g->values.items[x->outputs.items[i]];
-        int64_t key[3] = {5, n->number[v->index], v->slot};
+        int64_t key[3] = {5, v->kind == FV_NODE ? n->number[v->index] : 0, v->slot};
         put(n, key, sizeof(key));
+        if (v->kind == FV_CONST)
+            put_input(n, x->outputs.items[i]);
     }
     x->digest = digest_finish(n->digest);
     n->digest = NULL;

@@ -463,7 +463,7 @@ static bool candidates(struct work *w, struct candidate **ret, uint32_t *ret_cou
                 continue;
             const struct wclass *c = &w->classes.items[cls];
             seen[cls] = 1;
-            if (c->weight >= w->crossing && c->depends &&
+            if (c->weight >= w->crossing && c->depends && !(c->owners & w->whole) &&
                 (uint32_t)__builtin_popcountll(c->owners) < w->model_count)
                 list[count++] = (struct candidate){cls, c->local, c->order, k, i};
         }

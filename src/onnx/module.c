@@ -46,11 +46,13 @@ static bool port_of(const struct builder *b, const struct wmodel *m, uint32_t va
 {
     const struct fvalue *v = &m->g->values.items[value];
     char shown[SPAN_TEXT_SIZE];
-    if (dtype_from_onnx(v->type) == DT_NONE || v->rank < 0)
+    if (dtype_from_onnx(v->type) == DT_NONE || v->rank < 0) {
+        b->w->unsplit = (uint64_t)1 << (m - b->w->models);
         return err_set(b->w->e, ERR_UNSUPPORTED,
                        "value '%s' would cross between modules, but its %s can't be worked out",
                        span_text(m->g->m->values.items[v->origin].name, shown),
                        v->rank < 0 ? "shape" : "type");
+    }
     *ret = (struct port){.dtype = dtype_from_onnx(v->type), .shape.rank = v->rank};
     memcpy(ret->shape.dims, v->dims, sizeof(v->dims));
     (void)snprintf(ret->name, sizeof(ret->name), "%s%u", stem, number);
@@ -233,10 +235,12 @@ static bool ref_of(const struct builder *b, const struct wmodel *m, uint32_t val
         *ret = (struct share_ref){.call = false, .index = v->index};
         return true;
     }
-    if (v->kind != FV_NODE || !b->maker[value])
+    if (!b->maker[value]) {
+        b->w->unsplit = (uint64_t)1 << (m - b->w->models);
         return err_set(
             b->w->e, ERR_UNSUPPORTED, "output or port '%s' is a constant or is made by no module",
             v->origin == ONNX_NONE ? "" : span_text(m->g->m->values.items[v->origin].name, shown));
+    }
     *ret = (struct share_ref){
         .call = true, .index = call_of[b->maker[value] - 1], .output = b->slot[value]};
     return true;
@@ -286,8 +290,10 @@ static bool order_calls(struct builder *b, uint32_t model, uint32_t first, uint3
                     return false;
                 left--;
             }
-        if (left == before)
+        if (left == before) {
+            b->w->unsplit = (uint64_t)1 << model;
             return err_set(b->w->e, ERR_INTERNAL, "calls of a model wait for one another");
+        }
     }
     return true;
 }

@@ -65,6 +65,11 @@ static bool collect(struct gather *t)
             if (!list_node(t, g->origins.items[n->origin_first + k]))
                 return false;
     }
+    for (uint32_t i = 0; i < x->outputs.count; i++) {
+        const struct fvalue *v = &g->values.items[x->outputs.items[i]];
+        if (v->kind == FV_CONST && !list_value(t, v->origin))
+            return false;
+    }
     for (uint32_t i = 0; i < x->written.count; i++) {
         const struct gnode *n = &m->nodes.items[x->written.items[i]];
         for (uint32_t k = 0; k < n->in_count; k++)

@@ -180,6 +180,22 @@ static void parts_done(struct parts *p)
     free(p->in);
 }
 
+/* A model that stays whole is one part: true when cls belongs to it. */
+static bool place_whole(struct parts *p, uint32_t cls, uint32_t *of_model)
+{
+    uint64_t owners = p->w->classes.items[cls].owners & p->w->whole;
+    if (!owners)
+        return false;
+    uint32_t model = (uint32_t)__builtin_ctzll(owners);
+    if (of_model[model] == NO_REGION) {
+        of_model[model] = p->count;
+        p->parent[p->count] = p->count;
+        p->joined[p->count++] = 1;
+    }
+    add(p, of_model[model], cls);
+    return true;
+}
+
 /* ---- heads ---- */
 
 /* Whether each model has each class of a part once, so that the part is one call there. */
@@ -318,7 +334,7 @@ static struct summary sum_up(struct parts *p, uint32_t part)
 static bool worthless(const struct parts *p, const struct summary *s)
 {
     const struct work *w = p->w;
-    if (s->fixed || s->user_copies == 0)
+    if (s->fixed || s->user_copies == 0 || s->owners & p->w->whole)
         return false;
     uint64_t saves = s->weight * (uint64_t)(__builtin_popcountll(s->owners) - 1);
     uint64_t least = w->min_share > w->crossing ? w->min_share : w->crossing;
@@ -377,11 +393,14 @@ static bool number(struct parts *p)
 bool work_regions(struct work *w)
 {
     struct parts p;
+    uint32_t of_model[SHARE_MODELS_MAX];
+    for (uint32_t i = 0; i < SHARE_MODELS_MAX; i++)
+        of_model[i] = NO_REGION;
     bool ok = parts_init(&p, w);
     for (uint32_t i = 0; ok && i < w->classes.count; i++)
         w->classes.items[i].region = NO_REGION;
     for (uint32_t i = 0; ok && i < w->sorted_count; i++) {
-        if (is_member(w, w->sorted[i]))
+        if (is_member(w, w->sorted[i]) && !place_whole(&p, w->sorted[i], of_model))
             place(&p, w->sorted[i]);
         if (p.steps >= STEPS_MAX)
             ok = err_set(w->e, ERR_TOO_LARGE, "regions: more than %u steps of search", STEPS_MAX);

@@ -69,12 +69,10 @@ static bool steps(struct work *w, struct onnx *const *models, struct share *s)
            work_modules(w, s);
 }
 
-bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, struct share **ret,
-                struct err *e)
+/* One run; *whole: models that stay whole, gains the one that could not be split. */
+static bool attempt(struct onnx *const *models, size_t count, uint64_t min_share, uint64_t *whole,
+                    struct share **ret, struct err *e)
 {
-    if (count == 0 || count > SHARE_MODELS_MAX)
-        return err_set(e, ERR_INVALID, "%zu models: should be from 1 to %u", count,
-                       SHARE_MODELS_MAX);
     struct share *s = calloc(1, sizeof(*s));
     struct work *w = calloc(1, sizeof(*w));
     if (!s || !w) {
@@ -89,16 +87,34 @@ bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, st
     w->model_count = (uint32_t)count;
     w->next_token = 1;
     w->min_share = min_share;
+    w->whole = *whole;
     w->e = e;
     bool ok = (s->models && w->models) || err_set(e, ERR_MEMORY, "sharing: no memory");
     ok = ok && steps(w, models, s);
     w->e = NULL;
+    *whole |= w->unsplit;
     if (!ok) {
         share_free(s);
         return false;
     }
     *ret = s;
     return true;
+}
+
+bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, struct share **ret,
+                struct err *e)
+{
+    if (count == 0 || count > SHARE_MODELS_MAX)
+        return err_set(e, ERR_INVALID, "%zu models: should be from 1 to %u", count,
+                       SHARE_MODELS_MAX);
+    struct err local = {0};
+    uint64_t whole = 0, before;
+    do {
+        before = whole;
+        if (attempt(models, count, min_share, &whole, ret, &local))
+            return true;
+    } while (whole != before);
+    return err_set(e, local.code, "%s", local.text);
 }
 
 void share_free(struct share *s)

@@ -68,6 +68,8 @@ struct work {
     uint32_t sorted_count;
     uint32_t next_token;
     uint64_t min_share;
+    uint64_t whole;    /* models that stay one module: they could not be split */
+    uint64_t unsplit;  /* the model that a step could not split */
     uint64_t crossing; /* what a tensor that crosses costs, in bytes of weights */
     uint32_t region_count;
     uint8_t *joined; /* owned: regions whose nodes in a model are one call, connected or not */
