@@ -103,6 +103,15 @@ static void reply(struct ask *a, struct trace *trace, json_t *value, const struc
         net_reply_err(a->http, e);
 }
 
+/* Said before the body is looked at: a wrong name is the more useful news. */
+static bool knows_model(struct gateway *g, const char *model, struct err *e)
+{
+    struct table *t = table_slot_get(g->options.slot);
+    bool known = !t || table_find_model(t, model) != NULL;
+    table_unref(t);
+    return known || err_set(e, ERR_NOT_FOUND, "model '%.80s': there is none of that name", model);
+}
+
 void gateway_handle_pipeline(struct net_request *r, void *gateway)
 {
     struct gateway *g = gateway;
@@ -121,7 +130,8 @@ void gateway_handle_pipeline(struct net_request *r, void *gateway)
     new_id(a.id, sizeof(a.id));
     atomic_fetch_add(&g->counters.requests, 1);
     atomic_fetch_add(&g->counters.under_way, 1);
-    bool ok = request_read(net_request_header(r, "Content-Type"), body, size, &a.request, &e) &&
+    bool ok = knows_model(g, a.model, &e) &&
+              request_read(net_request_header(r, "Content-Type"), body, size, &a.request, &e) &&
               answer(&a, &trace, &value, &e);
     if (!ok)
         atomic_fetch_add(&g->counters.errors, 1);

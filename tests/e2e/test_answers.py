@@ -45,7 +45,7 @@ def test_a_run_without_a_fleet_gives_the_same(three: Fleet) -> None:
 
 
 def test_triton_client_calls_a_module(three: Fleet) -> None:
-    module = next(m for m in three.get("/s2m3/v1/modules")["modules"] if m["name"] == "vision_model")
+    module = next(m for m in three.get("/s2m3/v1/modules")["modules"] if len(m["models"]) == 5)
     place = next(d["device"] for d in module["devices"] if d["state"] == "ready")
     device = next(d for d in three.devices if d.name == place)
     client = triton.InferenceServerClient(device.peer_url.removeprefix("http://"))

@@ -41,7 +41,7 @@ def model_of(task: str) -> str:
 def test_truncated_and_hostile_images(hard: Fleet) -> None:
     path = "/pipeline/image-classification/" + model_of("image-classification")
     png = (HELD_OUT / next(c["image"] for c in cases() if "image" in c)).read_bytes()
-    for size in (0, 1, 8, 20, 33, len(png) // 2, len(png) - 5):
+    for size in (0, 1, 8, 20, 33, len(png) // 2, len(png) * 3 // 4):
         refused(hard, path, png[:size], "image/png")
     huge = bytearray(png)
     huge[16:24] = (200000).to_bytes(4, "big") * 2  # the header's width and height
@@ -118,7 +118,7 @@ def test_smuggling_and_sizes(hard: Fleet) -> None:
 
 def test_tensors_for_a_module(hard: Fleet) -> None:
     device = hard.devices[0]
-    module = next(m for m in hard.get("/s2m3/v1/modules")["modules"] if m["name"] == "vision_model")
+    module = next(m for m in hard.get("/s2m3/v1/modules")["modules"] if len(m["models"]) == 5)
     url = f"{device.peer_url}/v2/models/{module['digest']}/infer"
     port = json.loads(call(f"{device.peer_url}/v2/models/{module['digest']}").body)["inputs"][0]
     for tensor in ({"name": "other", "datatype": "FP32", "shape": [1], "data": [0]},
