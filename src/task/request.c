@@ -151,6 +151,7 @@ static bool read_inputs(struct request *r, const json_t *v, struct err *e)
         return read_inputs_object(r, v, e);
     if (!json_is_string(v))
         return err_set(e, ERR_INVALID, "request: 'inputs' should be a text or an object");
+    r->lone = true;
     r->media[MEDIA_TEXT] = copy_bytes(json_string_value(v), json_string_length(v), e);
     return r->media[MEDIA_TEXT] != NULL;
 }
@@ -236,11 +237,9 @@ static bool has_candidates(const struct request *r, const struct program *p)
     return labels ? program_reads(p, MEDIA_TEXT, true) : program_reads(p, MEDIA_IMAGE, true);
 }
 
-static const char *lacks(const struct request *r, const struct program *p)
+/* lone: a single string may be base64 of the one medium that the program reads. */
+static const char *lacks(const struct request *r, const struct program *p, bool lone)
 {
-    /* A lone text can be base64 of the one medium that the program reads. */
-    bool lone = r->media[MEDIA_TEXT] && !r->media[MEDIA_IMAGE] && !r->media[MEDIA_AUDIO] &&
-                !program_reads(p, MEDIA_TEXT, false);
     for (int k = 0; k < MEDIA_KINDS; k++)
         if (program_reads(p, (enum media_kind)k, false) && !r->media[k] && !lone)
             return media_kind_name((enum media_kind)k);
@@ -268,14 +267,15 @@ int request_choose(struct program *const *programs, int count, const char *task,
 {
     const char *missing = NULL;
     char tasks[300];
-    for (int i = 0; i < count; i++) {
-        if (task && strcmp(programs[i]->task, task) != 0)
-            continue;
-        const char *lack = lacks(r, programs[i]);
-        if (!lack)
-            return i;
-        missing = missing ? missing : lack;
-    }
+    for (int pass = 0; pass < (r->lone ? 2 : 1); pass++)
+        for (int i = 0; i < count; i++) {
+            if (task && strcmp(programs[i]->task, task) != 0)
+                continue;
+            const char *lack = lacks(r, programs[i], pass == 1 && !program_reads(programs[i], MEDIA_TEXT, false));
+            if (!lack)
+                return i;
+            missing = missing ? missing : lack;
+        }
     list_tasks(programs, count, tasks, sizeof(tasks));
     if (missing)
         err_set(e, ERR_INVALID, "request: '%s' is missing%s%s", missing, task ? " for " : "", task ? task : "");
@@ -305,7 +305,7 @@ static bool fill_template(const char *hypothesis, const char *label, struct mem 
 
 static bool lone_media(struct request *r, const struct program *p, struct err *e)
 {
-    if (!r->media[MEDIA_TEXT] || program_reads(p, MEDIA_TEXT, false))
+    if (!r->lone || program_reads(p, MEDIA_TEXT, false))
         return true;
     for (int k = 0; k < MEDIA_TEXT; k++) {
         if (!program_reads(p, (enum media_kind)k, false) || r->media[k])

@@ -29,6 +29,7 @@ struct request {
     int top_k;               /* 0: all */
     int max_new_tokens;      /* 0: the model's own */
     char *hypothesis;        /* template given by the client, or NULL */
+    bool lone;               /* "inputs" was one string: a text, or a medium in base64 */
 };
 
 /* Reads a body.  type: Content-Type (NULL: JSON is tried). */
