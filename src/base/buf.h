@@ -10,14 +10,17 @@
 #include <stdint.h>
 
 struct buf {
-    char *data;  /* size bytes, then a 0 that is not counted; NULL when empty */
+    char *data; /* size bytes, then a 0 that is not counted; NULL when empty */
     size_t size;
     size_t capacity;
-    size_t max;  /* ceiling in bytes */
+    size_t max; /* ceiling in bytes */
     bool failed;
 };
 
-#define BUF_INIT(ceiling) {.max = (ceiling)}
+#define BUF_INIT(ceiling)                                                                          \
+    {                                                                                              \
+        .max = (ceiling)                                                                           \
+    }
 
 void buf_add(struct buf *b, const void *data, size_t size);
 void buf_str(struct buf *b, const char *text);

@@ -8,8 +8,8 @@
 #define NS_PER_MS 1000000LL
 #define NS_PER_S 1000000000LL
 
-int64_t clock_now_ns(void);   /* monotonic */
-int64_t clock_wall_ms(void);  /* since 1970 */
+int64_t clock_now_ns(void);  /* monotonic */
+int64_t clock_wall_ms(void); /* since 1970 */
 
 /* NULL puts the system's clock back.  Set before threads start. */
 void clock_set_source(int64_t (*now_ns)(void));

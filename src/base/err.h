@@ -13,21 +13,21 @@
 /* One list for the enum, the names on the wire and the HTTP status. */
 #define ERR_CODES(X)                                                                               \
     X(ERR_NONE, "ok", 200)                                                                         \
-    X(ERR_INVALID, "invalid", 400)             /* input from outside is wrong */                   \
-    X(ERR_DENIED, "denied", 403)               /* not allowed */                                   \
-    X(ERR_NOT_FOUND, "not-found", 404)         /* no such model, module, file */                   \
-    X(ERR_EXISTS, "exists", 409)               /* there is one already */                          \
-    X(ERR_TOO_LARGE, "too-large", 413)         /* over a stated limit */                           \
-    X(ERR_MEDIA_TYPE, "media-type", 415)       /* not a kind of content that is known */           \
-    X(ERR_UNSUPPORTED, "unsupported", 422)     /* well-formed, but can't be done */                \
-    X(ERR_CANCELLED, "cancelled", 499)         /* the caller went away */                          \
-    X(ERR_INTERNAL, "internal", 500)           /* a bug of ours, or the system's refusal */        \
-    X(ERR_MEMORY, "memory", 503)               /* out of memory */                                 \
-    X(ERR_IO, "io", 500)                       /* file system */                                   \
-    X(ERR_GONE, "gone", 502)                   /* a peer or a runner died or can't be reached */   \
-    X(ERR_BUSY, "busy", 503)                   /* a bounded queue is full, try again */            \
-    X(ERR_NO_PLACE, "no-place", 503)           /* no device left that could answer */              \
-    X(ERR_TIMEOUT, "timeout", 504)             /* the deadline passed */
+    X(ERR_INVALID, "invalid", 400)         /* input from outside is wrong */                       \
+    X(ERR_DENIED, "denied", 403)           /* not allowed */                                       \
+    X(ERR_NOT_FOUND, "not-found", 404)     /* no such model, module, file */                       \
+    X(ERR_EXISTS, "exists", 409)           /* there is one already */                              \
+    X(ERR_TOO_LARGE, "too-large", 413)     /* over a stated limit */                               \
+    X(ERR_MEDIA_TYPE, "media-type", 415)   /* not a kind of content that is known */               \
+    X(ERR_UNSUPPORTED, "unsupported", 422) /* well-formed, but can't be done */                    \
+    X(ERR_CANCELLED, "cancelled", 499)     /* the caller went away */                              \
+    X(ERR_INTERNAL, "internal", 500)       /* a bug of ours, or the system's refusal */            \
+    X(ERR_MEMORY, "memory", 503)           /* out of memory */                                     \
+    X(ERR_IO, "io", 500)                   /* file system */                                       \
+    X(ERR_GONE, "gone", 502)               /* a peer or a runner died or can't be reached */       \
+    X(ERR_BUSY, "busy", 503)               /* a bounded queue is full, try again */                \
+    X(ERR_NO_PLACE, "no-place", 503)       /* no device left that could answer */                  \
+    X(ERR_TIMEOUT, "timeout", 504)         /* the deadline passed */
 
 #define ERR_ENUM(id, name, http) id,
 enum err_code { ERR_CODES(ERR_ENUM) ERR_CODE_COUNT };

@@ -91,8 +91,9 @@ static void sync_parent(const char *path)
     char *slash = parent ? strrchr(parent, '/') : NULL;
     if (slash)
         *slash = 0;
-    int fd = parent ? open(slash ? (*parent ? parent : "/") : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
-                    : -1;
+    int fd = parent
+                 ? open(slash ? (*parent ? parent : "/") : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+                 : -1;
     if (fd >= 0) {
         (void)fsync(fd);
         close(fd);

@@ -68,7 +68,8 @@ static const char *type_name(const json_t *v)
     return v ? names[json_typeof(v)] : "nothing";
 }
 
-static bool wrong(const json_t *v, const char *what, const char *key, const char *wanted, struct err *e)
+static bool wrong(const json_t *v, const char *what, const char *key, const char *wanted,
+                  struct err *e)
 {
     return err_set(e, ERR_INVALID, "%s: '%s' should be %s, is %s", what, key, wanted, type_name(v));
 }
@@ -79,7 +80,8 @@ static const json_t *member(const json_t *o, const char *key)
     return json_is_null(v) ? NULL : v;
 }
 
-bool json_need_str(const json_t *o, const char *what, const char *key, const char **ret, struct err *e)
+bool json_need_str(const json_t *o, const char *what, const char *key, const char **ret,
+                   struct err *e)
 {
     const json_t *v = json_object_get(o, key);
     if (!json_is_string(v))
@@ -110,7 +112,8 @@ bool json_need_num(const json_t *o, const char *what, const char *key, double mi
         return wrong(v, what, key, "a number", e);
     double n = json_number_value(v);
     if (!isfinite(n) || n < min || n > max)
-        return err_set(e, ERR_INVALID, "%s: '%s' is %g, should be from %g to %g", what, key, n, min, max);
+        return err_set(e, ERR_INVALID, "%s: '%s' is %g, should be from %g to %g", what, key, n, min,
+                       max);
     *ret = n;
     return true;
 }
@@ -122,13 +125,14 @@ bool json_need_array(const json_t *o, const char *what, const char *key, size_t 
     if (!json_is_array(v))
         return wrong(v, what, key, "an array", e);
     if (json_array_size(v) > max)
-        return err_set(e, ERR_TOO_LARGE, "%s: '%s' has %zu entries, more than the limit of %zu", what,
-                       key, json_array_size(v), max);
+        return err_set(e, ERR_TOO_LARGE, "%s: '%s' has %zu entries, more than the limit of %zu",
+                       what, key, json_array_size(v), max);
     *ret = v;
     return true;
 }
 
-bool json_need_object(const json_t *o, const char *what, const char *key, json_t **ret, struct err *e)
+bool json_need_object(const json_t *o, const char *what, const char *key, json_t **ret,
+                      struct err *e)
 {
     json_t *v = json_object_get(o, key);
     if (!json_is_object(v))
@@ -137,7 +141,8 @@ bool json_need_object(const json_t *o, const char *what, const char *key, json_t
     return true;
 }
 
-bool json_opt_str(const json_t *o, const char *what, const char *key, const char **ret, struct err *e)
+bool json_opt_str(const json_t *o, const char *what, const char *key, const char **ret,
+                  struct err *e)
 {
     return !member(o, key) || json_need_str(o, what, key, ret, e);
 }

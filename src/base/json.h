@@ -22,17 +22,20 @@ json_t *json_parse_file(const char *path, size_t max, struct err *e);
 char *json_text(const json_t *value);
 
 /* Required members. */
-bool json_need_str(const json_t *o, const char *what, const char *key, const char **ret, struct err *e);
+bool json_need_str(const json_t *o, const char *what, const char *key, const char **ret,
+                   struct err *e);
 bool json_need_u64(const json_t *o, const char *what, const char *key, uint64_t max, uint64_t *ret,
                    struct err *e);
 bool json_need_num(const json_t *o, const char *what, const char *key, double min, double max,
                    double *ret, struct err *e);
 bool json_need_array(const json_t *o, const char *what, const char *key, size_t max, json_t **ret,
                      struct err *e);
-bool json_need_object(const json_t *o, const char *what, const char *key, json_t **ret, struct err *e);
+bool json_need_object(const json_t *o, const char *what, const char *key, json_t **ret,
+                      struct err *e);
 
 /* Optional members: absent or null leaves *ret as it is; another type is an error. */
-bool json_opt_str(const json_t *o, const char *what, const char *key, const char **ret, struct err *e);
+bool json_opt_str(const json_t *o, const char *what, const char *key, const char **ret,
+                  struct err *e);
 bool json_opt_u64(const json_t *o, const char *what, const char *key, uint64_t max, uint64_t *ret,
                   struct err *e);
 bool json_opt_num(const json_t *o, const char *what, const char *key, double min, double max,

@@ -16,8 +16,9 @@ bool parse_u64(const char *what, const char *text, uint64_t min, uint64_t max, u
     errno = 0;
     unsigned long long v = isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
     if (!end || *end || errno || v < min || v > max)
-        return err_set(e, ERR_INVALID, "%s: '%.60s' is not a whole number from %" PRIu64 " to %" PRIu64,
-                       what, text, min, max);
+        return err_set(e, ERR_INVALID,
+                       "%s: '%.60s' is not a whole number from %" PRIu64 " to %" PRIu64, what, text,
+                       min, max);
     *ret = v;
     return true;
 }

@@ -15,7 +15,8 @@
 static void progress(const struct folder *f, int done)
 {
     if (isatty(STDERR_FILENO))
-        fprintf(stderr, "\r%s: %d of %d files%s", f->name, done, f->count, done == f->count ? "\n" : "");
+        fprintf(stderr, "\r%s: %d of %d files%s", f->name, done, f->count,
+                done == f->count ? "\n" : "");
 }
 
 static bool upload(const struct args *a, const struct folder *f, struct err *e)
@@ -34,7 +35,8 @@ static json_t *manifest(const struct folder *f, const char *name)
     json_t *files = json_array();
     for (int i = 0; i < f->count; i++)
         json_array_append_new(files, json_pack("{s:s,s:s,s:I}", "path", f->files[i].name, "digest",
-                                               f->files[i].digest.hex, "bytes", (json_int_t)f->files[i].size));
+                                               f->files[i].digest.hex, "bytes",
+                                               (json_int_t)f->files[i].size));
     return json_pack("{s:s,s:o}", "name", name ? name : f->name, "files", files);
 }
 
@@ -60,8 +62,10 @@ static void print_added(const json_t *o)
         for (size_t k = 0; k < json_array_size(devices) && n < sizeof(on); k++)
             n += (size_t)snprintf(on + n, sizeof(on) - n, "%s%s", k ? ", " : "",
                                   json_string_value(json_array_get(devices, k)));
-        (void)format_bytes(memory, sizeof(memory), json_number_value(json_object_get(m, "memory_bytes")));
-        const char *cells[] = {json_string_value(json_object_get(m, "name")), memory, shared[0] ? shared : "-", on,
+        (void)format_bytes(memory, sizeof(memory),
+                           json_number_value(json_object_get(m, "memory_bytes")));
+        const char *cells[] = {json_string_value(json_object_get(m, "name")), memory,
+                               shared[0] ? shared : "-", on,
                                json_string_value(json_object_get(m, "reason"))};
         text_table_row(t, cells);
     }
@@ -75,8 +79,9 @@ static int run_add(const struct args *a)
     struct folder *f = calloc(1, sizeof(*f));
     if (!f)
         return cli_fail(&(struct err){.code = ERR_MEMORY, .text = "no memory"});
-    bool ok = folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
-              fleet_json(a, "POST", "/s2m3/v1/models", manifest(f, args_text(a, "name")), ADD_MS, &o, &e);
+    bool ok =
+        folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
+        fleet_json(a, "POST", "/s2m3/v1/models", manifest(f, args_text(a, "name")), ADD_MS, &o, &e);
     folder_clear(f);
     free(f);
     if (!ok)
@@ -95,8 +100,11 @@ static int run_remove(const struct args *a)
     json_t *o;
     char path[512];
     const char *name = args_at(a, 0);
-    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") != strlen(name))
-        return cli_fail(&(struct err){.code = ERR_INVALID, .text = "remove: a model's name has letters, digits, '-', '_' and '.'"});
+    if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._") !=
+        strlen(name))
+        return cli_fail(
+            &(struct err){.code = ERR_INVALID,
+                          .text = "remove: a model's name has letters, digits, '-', '_' and '.'"});
     (void)snprintf(path, sizeof(path), "/s2m3/v1/models/%s", name);
     if (!fleet_json(a, "DELETE", path, NULL, ADD_MS, &o, &e))
         return cli_fail(&e);
@@ -110,18 +118,33 @@ static int run_remove(const struct args *a)
 
 static const struct option_row add_options[] = {
     {"name", OPT_TEXT, "NAME", NULL, "Name in the fleet (default: the folder's)", NULL, 0, 0},
-    {"dtype", OPT_TEXT, "TYPE", "fp32", "Which of several variants of the .onnx files: fp32, fp16, int8, q4 ...", NULL, 0, 0},
-    OPTION_URL, OPTION_JSON, OPTION_CONFIG,
+    {"dtype", OPT_TEXT, "TYPE", "fp32",
+     "Which of several variants of the .onnx files: fp32, fp16, int8, q4 ...", NULL, 0, 0},
+    OPTION_URL,
+    OPTION_JSON,
+    OPTION_CONFIG,
 };
 static const struct option_row remove_options[] = {OPTION_URL, OPTION_JSON, OPTION_CONFIG};
 
 extern const struct command command_add, command_remove;
 const struct command command_add = {
-    .name = "add", .usage = "DIR [options]", .summary = "Add a model: a folder in Hugging Face ONNX layout",
-    .options = add_options, .option_count = ARRAY_LEN(add_options), .min_args = 1, .max_args = 1, .run = run_add,
-    .more = "The folder holds config.json, preprocessor_config.json, tokenizer.json as far as the model has\n"
+    .name = "add",
+    .usage = "DIR [options]",
+    .summary = "Add a model: a folder in Hugging Face ONNX layout",
+    .options = add_options,
+    .option_count = ARRAY_LEN(add_options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_add,
+    .more = "The folder holds config.json, preprocessor_config.json, tokenizer.json as far as the "
+            "model has\n"
             "them, and onnx/*.onnx.  What is the same in several models is kept once."};
-const struct command command_remove = {
-    .name = "remove", .usage = "MODEL [options]", .summary = "Remove a model, and the modules that no other uses",
-    .options = remove_options, .option_count = ARRAY_LEN(remove_options), .min_args = 1, .max_args = 1,
-    .run = run_remove};
+const struct command command_remove = {.name = "remove",
+                                       .usage = "MODEL [options]",
+                                       .summary =
+                                           "Remove a model, and the modules that no other uses",
+                                       .options = remove_options,
+                                       .option_count = ARRAY_LEN(remove_options),
+                                       .min_args = 1,
+                                       .max_args = 1,
+                                       .run = run_remove};

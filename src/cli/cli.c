@@ -20,7 +20,8 @@ static const struct command *find_command(const char *name)
 static void print_option(const struct option_row *o)
 {
     char left[64];
-    (void)snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
+    (void)snprintf(left, sizeof(left), "--%s%s%s", o->name, o->arg ? " " : "",
+                   o->arg ? o->arg : "");
     printf("  %-26s %s", left, o->help);
     if (o->kind == OPT_LIST)
         printf(" (may be repeated)");
@@ -61,7 +62,8 @@ int cli_fail(const struct err *e)
 {
     fprintf(stderr, "s2m3: %s\n", e->text);
     if (json_wanted) {
-        json_t *o = json_pack("{s:{s:s,s:s}}", "error", "code", err_name(e->code), "message", e->text);
+        json_t *o =
+            json_pack("{s:{s:s,s:s}}", "error", "code", err_name(e->code), "message", e->text);
         cli_print_json(o);
         json_decref(o);
     }
@@ -112,7 +114,8 @@ int cli_main(int argc, char **argv)
     if (!c) {
         const char *topic = strcmp(name, "help") == 0 && argc > 2 ? argv[2] : NULL;
         const struct command *about = topic ? find_command(topic) : NULL;
-        if (about || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+        if (about || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 ||
+            strcmp(name, "help") == 0) {
             cli_help(about);
             return argc > 1 ? 0 : 2;
         }

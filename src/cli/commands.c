@@ -6,8 +6,8 @@
 
 #include <stdio.h>
 
-extern const struct command command_up, command_join, command_add, command_remove, command_models, command_modules,
-    command_devices, command_status, command_run, command_eval, command_doctor;
+extern const struct command command_up, command_join, command_add, command_remove, command_models,
+    command_modules, command_devices, command_status, command_run, command_eval, command_doctor;
 int cli_plan(int argc, char **argv);
 
 /* What the sandboxed child process runs; nobody types this. */
@@ -20,11 +20,13 @@ static int run_runner(int argc, char **argv)
     return exec_runner_main((int)fd);
 }
 
-static const struct command command_runner = {.name = "runner", .usage = "FD", .summary = "Internal", .raw = run_runner,
-                                              .hidden = true};
+static const struct command command_runner = {
+    .name = "runner", .usage = "FD", .summary = "Internal", .raw = run_runner, .hidden = true};
 
-static const struct command command_plan = {.name = "plan", .usage = "--instance FILE [options]",
-                                            .summary = "Placement from numbers alone", .raw = cli_plan};
+static const struct command command_plan = {.name = "plan",
+                                            .usage = "--instance FILE [options]",
+                                            .summary = "Placement from numbers alone",
+                                            .raw = cli_plan};
 
 static int run_completion(const struct args *a)
 {
@@ -34,7 +36,8 @@ static int run_completion(const struct args *a)
     for (int i = 0; i < command_count; i++)
         if (!commands[i]->hidden)
             printf("%s%s", i ? " " : "", commands[i]->name);
-    printf("' -- \"$cur\"))\n        return\n    fi\n    local words=--help\n    case ${COMP_WORDS[1]} in\n");
+    printf("' -- \"$cur\"))\n        return\n    fi\n    local words=--help\n    case "
+           "${COMP_WORDS[1]} in\n");
     for (int i = 0; i < command_count; i++) {
         const struct command *c = commands[i];
         if (c->hidden || c->option_count == 0)
@@ -44,16 +47,20 @@ static int run_completion(const struct args *a)
             printf(" --%s", c->options[k].name);
         printf("' ;;\n");
     }
-    printf("    esac\n    case $cur in\n    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n"
-           "    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\ncomplete -F _s2m3 s2m3\n");
+    printf(
+        "    esac\n    case $cur in\n    -*) COMPREPLY=($(compgen -W \"$words\" -- \"$cur\")) ;;\n"
+        "    *) COMPREPLY=($(compgen -f -- \"$cur\")) ;;\n    esac\n}\ncomplete -F _s2m3 s2m3\n");
     return 0;
 }
 
-static const struct command command_completion = {.name = "completion", .usage = "", .summary = "Print a bash completion script",
+static const struct command command_completion = {.name = "completion",
+                                                  .usage = "",
+                                                  .summary = "Print a bash completion script",
                                                   .run = run_completion};
 
 const struct command *const commands[] = {
-    &command_up,     &command_join,   &command_add, &command_remove, &command_models, &command_modules,    &command_devices,
-    &command_status, &command_run,    &command_eval, &command_plan,   &command_doctor, &command_completion, &command_runner,
+    &command_up,      &command_join,    &command_add,        &command_remove, &command_models,
+    &command_modules, &command_devices, &command_status,     &command_run,    &command_eval,
+    &command_plan,    &command_doctor,  &command_completion, &command_runner,
 };
 const int command_count = (int)ARRAY_LEN(commands);

@@ -17,7 +17,8 @@ struct report {
 
 static void note(struct report *r, const char *what, bool ok, const char *detail)
 {
-    json_array_append_new(r->rows, json_pack("{s:s,s:b,s:s}", "check", what, "ok", (int)ok, "detail", detail));
+    json_array_append_new(
+        r->rows, json_pack("{s:s,s:b,s:s}", "check", what, "ok", (int)ok, "detail", detail));
     r->failed = r->failed || !ok;
 }
 
@@ -26,7 +27,8 @@ static void check_runtime(struct report *r, const struct args *a)
     struct err e;
     struct exec *x;
     char text[300];
-    struct exec_options o = {.runtime_path = args_text(a, "runtime"), .runner_path = "/proc/self/exe", .threads = 1};
+    struct exec_options o = {
+        .runtime_path = args_text(a, "runtime"), .runner_path = "/proc/self/exe", .threads = 1};
     if (!exec_create(EXEC_RUNNER, &o, &x, &e)) {
         note(r, "ONNX Runtime", false, e.text);
         return;
@@ -34,8 +36,11 @@ static void check_runtime(struct report *r, const struct args *a)
     struct exec_status s = exec_status(x);
     (void)snprintf(text, sizeof(text), "version %s, in a child process", s.version);
     note(r, "ONNX Runtime", true, text);
-    note(r, "runner without network (seccomp)", s.no_network, s.no_network ? "on" : "the kernel does not offer it");
-    (void)snprintf(text, sizeof(text), s.landlock ? "version %d" : "not offered by this kernel: the runner may read files (%d)",
+    note(r, "runner without network (seccomp)", s.no_network,
+         s.no_network ? "on" : "the kernel does not offer it");
+    (void)snprintf(text, sizeof(text),
+                   s.landlock ? "version %d"
+                              : "not offered by this kernel: the runner may read files (%d)",
                    s.landlock);
     note(r, "runner without files (Landlock)", true, text);
     exec_destroy(x);
@@ -56,7 +61,8 @@ static void check_data(struct report *r, const struct args *a)
 static void check_machine(struct report *r)
 {
     char text[128], size[32];
-    long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE), cores = sysconf(_SC_NPROCESSORS_ONLN);
+    long pages = sysconf(_SC_AVPHYS_PAGES), page = sysconf(_SC_PAGESIZE),
+         cores = sysconf(_SC_NPROCESSORS_ONLN);
     (void)snprintf(text, sizeof(text), "%ld cores, %s free", cores,
                    format_bytes(size, sizeof(size), (double)pages * (double)page));
     note(r, "machine", cores > 0, text);
@@ -66,7 +72,8 @@ static void check_fleet(struct report *r, const struct args *a)
 {
     bool up = fleet_reachable(a);
     char text[300];
-    (void)snprintf(text, sizeof(text), "%s at %.200s", up ? "answers" : "none runs", args_text(a, "url"));
+    (void)snprintf(text, sizeof(text), "%s at %.200s", up ? "answers" : "none runs",
+                   args_text(a, "url"));
     note(r, "fleet", true, text);
 }
 
@@ -85,15 +92,22 @@ static int run_doctor(const struct args *a)
     for (size_t i = 0; !args_flag(a, "json") && i < json_array_size(r.rows); i++) {
         const json_t *row = json_array_get(r.rows, i);
         printf("%-5s %-34s %s\n", json_is_true(json_object_get(row, "ok")) ? "ok" : "FAIL",
-               json_string_value(json_object_get(row, "check")), json_string_value(json_object_get(row, "detail")));
+               json_string_value(json_object_get(row, "check")),
+               json_string_value(json_object_get(row, "detail")));
     }
     json_decref(r.rows);
     return r.failed ? 1 : 0;
 }
 
-static const struct option_row options[] = {OPTION_DATA, OPTION_RUNTIME, OPTION_URL, OPTION_JSON, OPTION_CONFIG};
+static const struct option_row options[] = {OPTION_DATA, OPTION_RUNTIME, OPTION_URL, OPTION_JSON,
+                                            OPTION_CONFIG};
 
 extern const struct command command_doctor;
-const struct command command_doctor = {
-    .name = "doctor", .usage = "[options]", .summary = "Is everything there that s2m3 needs on this machine?",
-    .options = options, .option_count = ARRAY_LEN(options), .max_args = 0, .run = run_doctor};
+const struct command command_doctor = {.name = "doctor",
+                                       .usage = "[options]",
+                                       .summary =
+                                           "Is everything there that s2m3 needs on this machine?",
+                                       .options = options,
+                                       .option_count = ARRAY_LEN(options),
+                                       .max_args = 0,
+                                       .run = run_doctor};

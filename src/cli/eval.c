@@ -26,7 +26,7 @@ struct tally {
 
 struct eval {
     const struct args *args;
-    char *folder;               /* of the cases file */
+    char *folder; /* of the cases file */
     struct tally tallies[TASKS_MAX];
     int count;
     int shown;
@@ -44,8 +44,8 @@ static struct tally *tally_of(struct eval *v, const char *task)
     return t;
 }
 
-static bool read_media(const struct eval *v, const json_t *row, const char *key, enum media_kind k, struct request *r,
-                       struct err *e)
+static bool read_media(const struct eval *v, const json_t *row, const char *key, enum media_kind k,
+                       struct request *r, struct err *e)
 {
     const char *name = json_string_value(json_object_get(row, key));
     char *data;
@@ -67,7 +67,8 @@ static bool read_case(const struct eval *v, const json_t *row, struct request *r
     const char *text = json_string_value(json_object_get(row, "text"));
     const json_t *labels = json_object_get(row, "labels");
     *r = (struct request){0};
-    if (!read_media(v, row, "image", MEDIA_IMAGE, r, e) || !read_media(v, row, "audio", MEDIA_AUDIO, r, e) ||
+    if (!read_media(v, row, "image", MEDIA_IMAGE, r, e) ||
+        !read_media(v, row, "audio", MEDIA_AUDIO, r, e) ||
         (text && !request_set(r, MEDIA_TEXT, text, strlen(text), e)))
         return false;
     for (size_t i = 0; i < json_array_size(labels); i++) {
@@ -97,7 +98,8 @@ static bool ask(const struct eval *v, const json_t *row, char *to, size_t size, 
     struct net_answer a;
     char path[512];
     const char *task, *model;
-    if (!json_need_str(row, "case", "task", &task, e) || !json_need_str(row, "case", "model", &model, e))
+    if (!json_need_str(row, "case", "task", &task, e) ||
+        !json_need_str(row, "case", "model", &model, e))
         return false;
     bool ok = read_case(v, row, &r, e);
     char *body = ok ? input_json(&r) : NULL;
@@ -117,12 +119,13 @@ static bool ask(const struct eval *v, const json_t *row, char *to, size_t size, 
     return answer != NULL;
 }
 
-static void show(struct eval *v, const json_t *row, const char *what, const char *got, const char *wanted)
+static void show(struct eval *v, const json_t *row, const char *what, const char *got,
+                 const char *wanted)
 {
     const char *id = json_string_value(json_object_get(row, "id"));
     if (v->shown++ < SHOWN_MAX)
-        fprintf(stderr, "%s: %s '%s'%s%s%s\n", id ? id : "?", what, got, wanted ? ", reference '" : "",
-                wanted ? wanted : "", wanted ? "'" : "");
+        fprintf(stderr, "%s: %s '%s'%s%s%s\n", id ? id : "?", what, got,
+                wanted ? ", reference '" : "", wanted ? wanted : "", wanted ? "'" : "");
 }
 
 static bool run_case(struct eval *v, const json_t *row, struct err *e)
@@ -186,24 +189,29 @@ static json_t *result_json(const struct eval *v, struct tally *sum)
         sum->references += t->references;
         sum->right += t->right;
         sum->truths += t->truths;
-        json_array_append_new(tasks, json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:f}", "task", t->task, "cases", t->cases,
-                                               "failed", t->failed, "truths", t->truths, "right", t->right, "references",
-                                               t->references, "same", t->same, "mean_ms", t->ms / t->cases));
+        json_array_append_new(tasks,
+                              json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:f}", "task", t->task,
+                                        "cases", t->cases, "failed", t->failed, "truths", t->truths,
+                                        "right", t->right, "references", t->references, "same",
+                                        t->same, "mean_ms", t->ms / t->cases));
     }
-    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:o}", "cases", sum->cases, "failed", sum->failed, "truths", sum->truths,
-                     "right", sum->right, "references", sum->references, "same", sum->same, "tasks", tasks);
+    return json_pack("{s:i,s:i,s:i,s:i,s:i,s:i,s:o}", "cases", sum->cases, "failed", sum->failed,
+                     "truths", sum->truths, "right", sum->right, "references", sum->references,
+                     "same", sum->same, "tasks", tasks);
 }
 
 static void print_result(const struct eval *v)
 {
-    static const char *const headers[] = {"TASK", ">CASES", ">RIGHT", ">ACCURACY", ">SAME AS REFERENCE", ">FAILED", ">MEAN ms"};
+    static const char *const headers[] = {
+        "TASK", ">CASES", ">RIGHT", ">ACCURACY", ">SAME AS REFERENCE", ">FAILED", ">MEAN ms"};
     struct text_table *t = text_table_new(7, headers);
     for (int i = 0; i < v->count; i++) {
         const struct tally *x = &v->tallies[i];
         char cells[6][48];
         (void)snprintf(cells[0], sizeof(cells[0]), "%d", x->cases);
         (void)snprintf(cells[1], sizeof(cells[1]), "%d of %d", x->right, x->truths);
-        (void)snprintf(cells[2], sizeof(cells[2]), "%.1f %%", x->truths ? 100.0 * x->right / x->truths : 0);
+        (void)snprintf(cells[2], sizeof(cells[2]), "%.1f %%",
+                       x->truths ? 100.0 * x->right / x->truths : 0);
         (void)snprintf(cells[3], sizeof(cells[3]), "%d of %d", x->same, x->references);
         (void)snprintf(cells[4], sizeof(cells[4]), "%d", x->failed);
         (void)snprintf(cells[5], sizeof(cells[5]), "%.2f", x->ms / x->cases);
@@ -248,11 +256,18 @@ static int run_eval(const struct args *a)
 static const struct option_row options[] = {
     {"cases", OPT_TEXT, "FILE", NULL, "Cases, one JSON object per line", NULL, 0, 0},
     {"limit", OPT_NUMBER, "N", "0", "Only the first N; 0: all", NULL, 0, 1e9},
-    OPTION_URL, OPTION_JSON, OPTION_CONFIG,
+    OPTION_URL,
+    OPTION_JSON,
+    OPTION_CONFIG,
 };
 
 extern const struct command command_eval;
 const struct command command_eval = {
-    .name = "eval", .usage = "--cases FILE [options]", .summary = "Accuracy of the fleet on many cases",
-    .options = options, .option_count = ARRAY_LEN(options), .max_args = 0, .run = run_eval,
+    .name = "eval",
+    .usage = "--cases FILE [options]",
+    .summary = "Accuracy of the fleet on many cases",
+    .options = options,
+    .option_count = ARRAY_LEN(options),
+    .max_args = 0,
+    .run = run_eval,
     .more = "Exit 0 only if no case failed and every answer equals its reference."};

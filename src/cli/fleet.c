@@ -15,7 +15,8 @@
 #define PART_MS 120000
 
 static bool exchange(const struct args *a, const char *method, const char *path, const char *type,
-                     const void *data, size_t size, int64_t timeout_ms, struct net_answer *ret, struct err *e)
+                     const void *data, size_t size, int64_t timeout_ms, struct net_answer *ret,
+                     struct err *e)
 {
     struct net_client *client;
     char *url = text_format("%s%s", args_text(a, "url"), path);
@@ -25,30 +26,35 @@ static bool exchange(const struct args *a, const char *method, const char *path,
     }
     struct net_header header = {"Content-Type", type};
     struct net_part part = {data, size};
-    struct net_call call = {.method = method, .url = url, .headers = &header, .header_count = type ? 1 : 0,
-                            .parts = &part, .part_count = data ? 1 : 0,
+    struct net_call call = {.method = method,
+                            .url = url,
+                            .headers = &header,
+                            .header_count = type ? 1 : 0,
+                            .parts = &part,
+                            .part_count = data ? 1 : 0,
                             .deadline_ns = clock_deadline_ms(timeout_ms)};
     bool ok = net_call(client, &call, ret, e);
     if (!ok && e->code == ERR_GONE)
-        err_set(e, ERR_GONE, "no fleet answers at %s (start one with: s2m3 up)", args_text(a, "url"));
+        err_set(e, ERR_GONE, "no fleet answers at %s (start one with: s2m3 up)",
+                args_text(a, "url"));
     net_client_close(client);
     free(url);
     return ok;
 }
 
-bool fleet_send(const struct args *a, const char *path, const char *type, const void *data, size_t size,
-                int64_t timeout_ms, struct net_answer *ret, struct err *e)
+bool fleet_send(const struct args *a, const char *path, const char *type, const void *data,
+                size_t size, int64_t timeout_ms, struct net_answer *ret, struct err *e)
 {
     return exchange(a, "POST", path, type, data, size, timeout_ms, ret, e);
 }
 
-bool fleet_json(const struct args *a, const char *method, const char *path, json_t *body, int64_t timeout_ms,
-                json_t **ret, struct err *e)
+bool fleet_json(const struct args *a, const char *method, const char *path, json_t *body,
+                int64_t timeout_ms, json_t **ret, struct err *e)
 {
     struct net_answer answer;
     char *text = body ? json_text(body) : NULL;
-    bool ok = exchange(a, method, path, text ? "application/json" : NULL, text, text ? strlen(text) : 0,
-                       timeout_ms, &answer, e);
+    bool ok = exchange(a, method, path, text ? "application/json" : NULL, text,
+                       text ? strlen(text) : 0, timeout_ms, &answer, e);
     json_decref(body);
     free(text);
     if (!ok)
@@ -68,7 +74,8 @@ bool fleet_reachable(const struct args *a)
     return true;
 }
 
-static bool have_bytes(const struct args *a, const char *digest, uint64_t *have, bool *complete, struct err *e)
+static bool have_bytes(const struct args *a, const char *digest, uint64_t *have, bool *complete,
+                       struct err *e)
 {
     char path[128];
     json_t *o;
@@ -81,13 +88,13 @@ static bool have_bytes(const struct args *a, const char *digest, uint64_t *have,
     return ok;
 }
 
-static bool put_part(const struct args *a, const char *digest, uint64_t at, bool last, const char *data,
-                     size_t size, struct err *e)
+static bool put_part(const struct args *a, const char *digest, uint64_t at, bool last,
+                     const char *data, size_t size, struct err *e)
 {
     char path[160];
     struct net_answer answer;
-    (void)snprintf(path, sizeof(path), "/s2m3/v1/uploads/%s?offset=%llu&last=%d", digest, (unsigned long long)at,
-                   last);
+    (void)snprintf(path, sizeof(path), "/s2m3/v1/uploads/%s?offset=%llu&last=%d", digest,
+                   (unsigned long long)at, last);
     if (!exchange(a, "PUT", path, "application/octet-stream", data, size, PART_MS, &answer, e))
         return false;
     bool ok = net_answer_err(&answer, e);
@@ -95,7 +102,8 @@ static bool put_part(const struct args *a, const char *digest, uint64_t at, bool
     return ok;
 }
 
-bool fleet_upload(const struct args *a, const char *path, const char *digest, uint64_t size, struct err *e)
+bool fleet_upload(const struct args *a, const char *path, const char *digest, uint64_t size,
+                  struct err *e)
 {
     uint64_t at = 0;
     bool complete = false;

@@ -14,12 +14,18 @@
 #include <unistd.h>
 
 static const char *const side_files[] = {
-    "config.json",           "preprocessor_config.json", "processor_config.json",   "tokenizer.json",
-    "tokenizer_config.json", "generation_config.json",   "special_tokens_map.json", "s2m3.json",
+    "config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "generation_config.json",
+    "special_tokens_map.json",
+    "s2m3.json",
 };
 
-static const char *const dtype_suffixes[] = {"fp16", "bf16", "int8", "uint8", "q8",        "q4",
-                                             "q4f16", "bnb4", "int4", "quantized"};
+static const char *const dtype_suffixes[] = {"fp16", "bf16",  "int8", "uint8", "q8",
+                                             "q4",   "q4f16", "bnb4", "int4",  "quantized"};
 
 static bool is_side_file(const char *name)
 {
@@ -84,10 +90,12 @@ static bool resolve(const char *root, const char *name, char **ret, struct err *
 static bool add_file(struct folder *f, const char *root, const char *name, struct err *e)
 {
     if (f->count >= FOLDER_FILES_MAX)
-        return err_set(e, ERR_TOO_LARGE, "%s: more than %d files of a model", root, FOLDER_FILES_MAX);
+        return err_set(e, ERR_TOO_LARGE, "%s: more than %d files of a model", root,
+                       FOLDER_FILES_MAX);
     struct folder_file *file = &f->files[f->count];
     if ((size_t)snprintf(file->name, sizeof(file->name), "%s", name) >= sizeof(file->name))
-        return err_set(e, ERR_INVALID, "%.80s: name of more than %zu characters", name, sizeof(file->name) - 1);
+        return err_set(e, ERR_INVALID, "%.80s: name of more than %zu characters", name,
+                       sizeof(file->name) - 1);
     if (!resolve(root, name, &file->path, e))
         return false;
     f->count++;
@@ -105,7 +113,8 @@ static bool add_file(struct folder *f, const char *root, const char *name, struc
 }
 
 /* One level: files of `below` ("" or "onnx/"). */
-static bool scan(struct folder *f, const char *root, const char *below, const char *dtype, struct err *e)
+static bool scan(struct folder *f, const char *root, const char *below, const char *dtype,
+                 struct err *e)
 {
     char *path = text_format("%s/%s", root, below);
     DIR *d = path ? opendir(path) : NULL;
@@ -141,7 +150,8 @@ bool folder_read(const char *path, const char *dtype, struct folder *ret, struct
     for (int i = 0; i < ret->count; i++)
         graphs += strstr(ret->files[i].name, ".onnx") != NULL;
     if (ok && graphs == 0)
-        ok = err_set(e, ERR_NOT_FOUND, "%s: holds no .onnx file of dtype %s (in it or in onnx/)", path, dtype);
+        ok = err_set(e, ERR_NOT_FOUND, "%s: holds no .onnx file of dtype %s (in it or in onnx/)",
+                     path, dtype);
     free(root);
     if (!ok) {
         folder_clear(ret);

@@ -8,14 +8,14 @@
 #define FOLDER_DEPTH 2
 
 struct folder_file {
-    char name[256];       /* within the folder: "onnx/vision_model.onnx" */
-    char *path;           /* resolved, owned */
+    char name[256]; /* within the folder: "onnx/vision_model.onnx" */
+    char *path;     /* resolved, owned */
     uint64_t size;
     struct digest digest;
 };
 
 struct folder {
-    char name[128];       /* of the model: the folder's own name */
+    char name[128]; /* of the model: the folder's own name */
     struct folder_file files[FOLDER_FILES_MAX];
     int count;
 };

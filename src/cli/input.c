@@ -48,10 +48,12 @@ static bool add_candidates(const struct args *a, struct request *r, struct err *
 bool input_read(const struct args *a, struct request *ret, struct err *e)
 {
     const char *text = args_text(a, "text"), *hypothesis = args_text(a, "hypothesis-template");
-    *ret = (struct request){.top_k = (int)args_number(a, "top-k"), .max_new_tokens = (int)args_number(a, "max-new-tokens")};
+    *ret = (struct request){.top_k = (int)args_number(a, "top-k"),
+                            .max_new_tokens = (int)args_number(a, "max-new-tokens")};
     bool ok = set_file(ret, MEDIA_IMAGE, args_text(a, "image"), e) &&
               set_file(ret, MEDIA_AUDIO, args_text(a, "audio"), e) &&
-              (!text || request_set(ret, MEDIA_TEXT, text, strlen(text), e)) && add_candidates(a, ret, e);
+              (!text || request_set(ret, MEDIA_TEXT, text, strlen(text), e)) &&
+              add_candidates(a, ret, e);
     if (ok && hypothesis && !(ret->hypothesis = strdup(hypothesis)))
         ok = err_set(e, ERR_MEMORY, "no memory");
     if (!ok)
@@ -88,13 +90,16 @@ static json_t *media_json(struct mem *m)
 
 char *input_json(const struct request *r)
 {
-    json_t *inputs = json_object(), *parameters = json_object(), *labels = json_array(), *images = json_array();
+    json_t *inputs = json_object(), *parameters = json_object(), *labels = json_array(),
+           *images = json_array();
     if (r->media[MEDIA_IMAGE])
         json_object_set_new(inputs, "image", media_json(r->media[MEDIA_IMAGE]));
     if (r->media[MEDIA_AUDIO])
         json_object_set_new(inputs, "audio", media_json(r->media[MEDIA_AUDIO]));
     if (r->media[MEDIA_TEXT])
-        json_object_set_new(inputs, "text", json_stringn(mem_data(r->media[MEDIA_TEXT]), mem_size(r->media[MEDIA_TEXT])));
+        json_object_set_new(
+            inputs, "text",
+            json_stringn(mem_data(r->media[MEDIA_TEXT]), mem_size(r->media[MEDIA_TEXT])));
     for (int i = 0; i < r->candidate_count; i++) {
         if (r->candidates[i].label)
             json_array_append_new(labels, json_string(r->candidates[i].label));

@@ -25,7 +25,7 @@ struct local {
     struct folder folder;
     struct exec *exec;
     struct prepare *prepare;
-    char *work;                     /* a temporary folder: the runtime opens modules by folder */
+    char *work; /* a temporary folder: the runtime opens modules by folder */
     struct local_module modules[MODEL_GRAPHS_MAX];
     int module_count;
     struct program **programs;
@@ -83,9 +83,12 @@ static bool gather_graph(struct gathered *g, const struct folder_file *f, struct
     size_t in, out;
     const char *base = strrchr(f->name, '/');
     base = base ? base + 1 : f->name;
-    (void)snprintf(g->names[i], sizeof(g->names[i]), "%.*s", (int)(strlen(base) - strlen(".onnx")), base);
+    (void)snprintf(g->names[i], sizeof(g->names[i]), "%.*s", (int)(strlen(base) - strlen(".onnx")),
+                   base);
     struct model_graph *m = &g->source.graphs[g->source.graph_count++];
-    *m = (struct model_graph){.name = g->names[i], .digest = f->digest, .inputs = onnx_inputs(g->graphs[i], &in),
+    *m = (struct model_graph){.name = g->names[i],
+                              .digest = f->digest,
+                              .inputs = onnx_inputs(g->graphs[i], &in),
                               .outputs = onnx_outputs(g->graphs[i], &out)};
     m->input_count = (int)in;
     m->output_count = (int)out;
@@ -122,8 +125,9 @@ static bool read_programs(struct local *l, struct err *e)
     json_t *model = NULL;
     if (!g)
         return err_set(e, ERR_MEMORY, "no memory");
-    bool ok = gather(g, &l->folder, e) && model_deduce(&g->source, &model, e) &&
-              model_programs(json_object_get(model, "programs"), &l->programs, &l->program_count, e);
+    bool ok =
+        gather(g, &l->folder, e) && model_deduce(&g->source, &model, e) &&
+        model_programs(json_object_get(model, "programs"), &l->programs, &l->program_count, e);
     json_decref(model);
     for (int i = 0; i < g->text_count; i++)
         free(g->texts[i]);
@@ -141,7 +145,8 @@ static bool make_work(struct local *l, struct err *e)
 }
 
 /* The runtime opens FOLDER/module.onnx: a link to the user's file. */
-static bool load_module(struct local *l, const char *digest, struct exec_module **ret, struct err *e)
+static bool load_module(struct local *l, const char *digest, struct exec_module **ret,
+                        struct err *e)
 {
     const struct folder_file *f = by_digest(&l->folder, digest);
     for (int i = 0; i < l->module_count; i++)
@@ -168,8 +173,8 @@ static bool load_module(struct local *l, const char *digest, struct exec_module 
     return true;
 }
 
-bool local_open(const char *folder, const char *dtype, const struct exec_options *options, struct local **ret,
-                struct err *e)
+bool local_open(const char *folder, const char *dtype, const struct exec_options *options,
+                struct local **ret, struct err *e)
 {
     struct local *l = calloc(1, sizeof(*l));
     if (!l)
@@ -214,8 +219,8 @@ struct run {
     struct local *local;
     const struct program *program;
     const struct request *request;
-    struct outputs calls[PROGRAM_CALLS_MAX];  /* of calls made once */
-    struct tensor *candidates;                /* of the call made per candidate */
+    struct outputs calls[PROGRAM_CALLS_MAX]; /* of calls made once */
+    struct tensor *candidates;               /* of the call made per candidate */
     char *text;
     uint32_t tokens;
     struct exec_module *generating;
@@ -230,16 +235,16 @@ static const struct tensor *find_output(const struct outputs *o, const char *nam
     return NULL;
 }
 
-static bool gather_inputs(struct run *r, const struct program_call *c, int item, struct named_tensor *inputs, int max,
-                          int *count, struct err *e)
+static bool gather_inputs(struct run *r, const struct program_call *c, int item,
+                          struct named_tensor *inputs, int max, int *count, struct err *e)
 {
     for (int i = 0; i < c->input_count; i++) {
         const struct program_input *in = &c->inputs[i];
         int made = 0;
         if (in->media) {
             struct mem *m = request_media(r->request, c, in->kind, item);
-            if (!prepare_run(r->local->prepare, media_kind_name(in->kind), in->config.hex, mem_data(m), mem_size(m),
-                             inputs + *count, max - *count, &made, e))
+            if (!prepare_run(r->local->prepare, media_kind_name(in->kind), in->config.hex,
+                             mem_data(m), mem_size(m), inputs + *count, max - *count, &made, e))
                 return false;
             *count += made;
             continue;
@@ -273,19 +278,25 @@ static int match_ports(struct exec_module *m, struct named_tensor *inputs, int c
     return kept;
 }
 
-static bool step(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs, struct err *e)
+static bool step(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs,
+                 struct err *e)
 {
     struct run *r = ctx;
     return exec_run(r->generating, inputs, count, NULL, outputs, e);
 }
 
-static bool generate(struct run *r, struct exec_module *m, const struct named_tensor *inputs, int count, struct err *e)
+static bool generate(struct run *r, struct exec_module *m, const struct named_tensor *inputs,
+                     int count, struct err *e)
 {
     json_t *settings = json_deep_copy(r->program->generation);
     if (r->request->max_new_tokens > 0)
         json_object_set_new(settings, "max_new_tokens", json_integer(r->request->max_new_tokens));
-    struct generate_job job = {.settings = settings, .inputs = inputs, .input_count = count, .prepare = r->local->prepare,
-                               .step = step, .ctx = r};
+    struct generate_job job = {.settings = settings,
+                               .inputs = inputs,
+                               .input_count = count,
+                               .prepare = r->local->prepare,
+                               .step = step,
+                               .ctx = r};
     job.module_inputs = exec_inputs(m, &job.module_input_count);
     job.module_outputs = exec_outputs(m, &job.module_output_count);
     r->generating = m;
@@ -338,7 +349,9 @@ static bool run_program(struct run *r, json_t **ret, struct err *e)
     for (int c = 0; ok && c < p->call_count; c++)
         for (int i = 0; ok && i < (p->calls[c].each ? r->request->candidate_count : 1); i++)
             ok = run_call(r, c, i, e);
-    struct answer_input in = {.candidates = r->candidates, .candidate_count = r->request->candidate_count, .text = r->text};
+    struct answer_input in = {.candidates = r->candidates,
+                              .candidate_count = r->request->candidate_count,
+                              .text = r->text};
     if (ok && p->answer.kind != ANSWER_TEXT) {
         in.value = find_output(&r->calls[p->answer.call], p->answer.output, e);
         ok = in.value != NULL;
@@ -346,7 +359,8 @@ static bool run_program(struct run *r, json_t **ret, struct err *e)
     return ok && answer_make(p, r->request, &in, ret, e);
 }
 
-bool local_answer(struct local *l, const char *task, struct request *request, json_t **ret, struct err *e)
+bool local_answer(struct local *l, const char *task, struct request *request, json_t **ret,
+                  struct err *e)
 {
     int chosen = request_choose(l->programs, l->program_count, task, request, e);
     if (chosen < 0 || !request_fit(request, l->programs[chosen], e))

@@ -8,9 +8,10 @@
 struct local;
 
 /* Reads the folder, works out its programs, loads its modules. */
-bool local_open(const char *folder, const char *dtype, const struct exec_options *options, struct local **ret,
-                struct err *e);
+bool local_open(const char *folder, const char *dtype, const struct exec_options *options,
+                struct local **ret, struct err *e);
 void local_close(struct local *l);
 
 /* The task's answer, a new reference.  Changes the request (fits it to the program). */
-bool local_answer(struct local *l, const char *task, struct request *r, json_t **ret, struct err *e);
+bool local_answer(struct local *l, const char *task, struct request *r, json_t **ret,
+                  struct err *e);

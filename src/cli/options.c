@@ -58,7 +58,8 @@ static bool parse_option(struct args *a, int argc, char **argv, int *at, struct 
     size_t length = equals ? (size_t)(equals - name) : strlen(name);
     int index = row_index(a->command, name, length);
     if (index < 0)
-        return err_set(e, ERR_INVALID, "%s: there is no option --%.*s", a->command->name, (int)length, name);
+        return err_set(e, ERR_INVALID, "%s: there is no option --%.*s", a->command->name,
+                       (int)length, name);
     const struct option_row *row = &a->command->options[index];
     if (row->kind == OPT_FLAG) {
         if (equals)
@@ -85,7 +86,8 @@ static bool parse_line(struct args *a, int argc, char **argv, bool *help, struct
         } else if (!only_positional && arg[0] == '-' && arg[1]) {
             return err_set(e, ERR_INVALID, "%s: there is no option %.40s", a->command->name, arg);
         } else if (a->positional_count >= CLI_LIST_MAX) {
-            return err_set(e, ERR_INVALID, "%s: more than %d arguments", a->command->name, CLI_LIST_MAX);
+            return err_set(e, ERR_INVALID, "%s: more than %d arguments", a->command->name,
+                           CLI_LIST_MAX);
         } else {
             a->positional[a->positional_count++] = arg;
         }
@@ -132,7 +134,8 @@ static bool config_value(struct config *c, const char *key, const yaml_node_t *n
         return true; /* another command's setting, or one that was given */
     if (node->type != YAML_SCALAR_NODE)
         return err_set(c->e, ERR_INVALID, "%s: '%s' should be a single value", c->path, key);
-    char **texts = realloc(c->args->file_texts, ((size_t)c->args->file_text_count + 1) * sizeof(*texts));
+    char **texts =
+        realloc(c->args->file_texts, ((size_t)c->args->file_text_count + 1) * sizeof(*texts));
     if (!texts)
         return err_set(c->e, ERR_MEMORY, "no memory");
     c->args->file_texts = texts;
@@ -158,7 +161,8 @@ static bool config_pair(struct config *c, yaml_document_t *doc, const yaml_node_
     const char *name = (const char *)key->data.scalar.value;
     if (value->type != YAML_SEQUENCE_NODE)
         return config_value(c, name, value);
-    for (yaml_node_item_t *item = value->data.sequence.items.start; item < value->data.sequence.items.top; item++)
+    for (yaml_node_item_t *item = value->data.sequence.items.start;
+         item < value->data.sequence.items.top; item++)
         if (!config_value(c, name, yaml_document_get_node(doc, *item)))
             return false;
     return true;
@@ -173,8 +177,8 @@ static bool config_text(struct config *c, const char *data, size_t size)
     yaml_parser_set_input_string(&parser, (const unsigned char *)data, size);
     bool ok = yaml_parser_load(&parser, &doc) != 0;
     if (!ok)
-        err_set(c->e, ERR_INVALID, "%s: not YAML at line %zu: %s", c->path, parser.problem_mark.line + 1,
-                parser.problem ? parser.problem : "?");
+        err_set(c->e, ERR_INVALID, "%s: not YAML at line %zu: %s", c->path,
+                parser.problem_mark.line + 1, parser.problem ? parser.problem : "?");
     if (ok) {
         const yaml_node_t *root = yaml_document_get_root_node(&doc);
         if (root && root->type != YAML_MAPPING_NODE)
@@ -234,8 +238,8 @@ bool options_parse(const struct command *c, int argc, char **argv, struct args *
     bool ok = parse_line(a, argc, argv, help, e) &&
               (*help || (from_environment(a, e) && from_file(a, e) && fill_defaults(a, e)));
     if (ok && !*help && (a->positional_count < c->min_args || a->positional_count > c->max_args))
-        ok = err_set(e, ERR_INVALID, "%s: %d arguments, should be %d to %d", c->name, a->positional_count,
-                     c->min_args, c->max_args);
+        ok = err_set(e, ERR_INVALID, "%s: %d arguments, should be %d to %d", c->name,
+                     a->positional_count, c->min_args, c->max_args);
     if (!ok) {
         options_free(a);
         return false;

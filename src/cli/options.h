@@ -9,10 +9,10 @@ struct option_value {
 
 struct args {
     const struct command *command;
-    struct option_value *options;       /* one per row of the command */
+    struct option_value *options; /* one per row of the command */
     const char *positional[CLI_LIST_MAX];
     int positional_count;
-    char **file_texts;                  /* owned texts of the configuration file */
+    char **file_texts; /* owned texts of the configuration file */
     int file_text_count;
 };
 

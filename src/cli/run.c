@@ -60,12 +60,14 @@ static void print_trace(const json_t *trace)
 {
     double total = num(trace, "total_ms");
     const json_t *spans = json_object_get(trace, "spans");
-    static const char *const headers[] = {"CALL", "DEVICE", ">START", ">WAIT", ">PREPARE", ">QUEUE", ">RUN", ">SEND", ">TOTAL ms", ""};
+    static const char *const headers[] = {"CALL",   "DEVICE", ">START", ">WAIT",     ">PREPARE",
+                                          ">QUEUE", ">RUN",   ">SEND",  ">TOTAL ms", ""};
     struct text_table *t = text_table_new(10, headers);
     for (size_t i = 0; i < json_array_size(spans); i++) {
         const json_t *s = json_array_get(spans, i);
         char cells[7][24], call[96], bar[BAR + 1];
-        static const char *const keys[] = {"start_ms", "wait_ms", "prepare_ms", "queue_ms", "run_ms", "deliver_ms", "total_ms"};
+        static const char *const keys[] = {"start_ms", "wait_ms",    "prepare_ms", "queue_ms",
+                                           "run_ms",   "deliver_ms", "total_ms"};
         for (size_t k = 0; k < ARRAY_LEN(keys); k++)
             (void)snprintf(cells[k], sizeof(cells[k]), "%.2f", num(s, keys[k]));
         int from = total > 0 ? (int)(num(s, "start_ms") / total * BAR) : 0;
@@ -73,20 +75,24 @@ static void print_trace(const json_t *trace)
         for (int k = 0; k < BAR; k++)
             bar[k] = k >= from && (k < to || k == from) ? '=' : ' ';
         bar[BAR] = 0;
-        bool cached = json_is_true(json_object_get(s, "cached")), emulated = json_is_true(json_object_get(s, "emulated"));
+        bool cached = json_is_true(json_object_get(s, "cached")),
+             emulated = json_is_true(json_object_get(s, "emulated"));
         (void)snprintf(call, sizeof(call), "%s%s%s%s", str(s, "call"), cached ? " (cached)" : "",
                        emulated ? " (emulated)" : "", str(s, "error")[0] ? " FAILED" : "");
-        const char *row[] = {call, str(s, "device"), cells[0], cells[1], cells[2], cells[3], cells[4], cells[5], cells[6], bar};
+        const char *row[] = {call,     str(s, "device"), cells[0], cells[1], cells[2],
+                             cells[3], cells[4],         cells[5], cells[6], bar};
         text_table_row(t, row);
     }
     text_table_print(t);
     printf("request %s: %.2f ms\n", str(trace, "request"), total);
 }
 
-static void print_all(const struct args *a, const char *task, json_t *answer, double ms, const char *devices, json_t *trace)
+static void print_all(const struct args *a, const char *task, json_t *answer, double ms,
+                      const char *devices, json_t *trace)
 {
     if (args_flag(a, "json")) {
-        json_t *o = json_pack("{s:s,s:O,s:f,s:s}", "task", task, "answer", answer, "latency_ms", ms, "devices", devices);
+        json_t *o = json_pack("{s:s,s:O,s:f,s:s}", "task", task, "answer", answer, "latency_ms", ms,
+                              "devices", devices);
         if (trace)
             json_object_set(o, "trace", trace);
         cli_print_json(o);
@@ -118,8 +124,10 @@ static bool find_model(const struct args *a, const char *task, char *to, size_t 
     json_decref(o);
     if (found == 1)
         return true;
-    return err_set(e, ERR_INVALID, found ? "%s: %d models serve it; choose one with --model"
-                                         : "%s: no model of the fleet serves it (%d)", task, found);
+    return err_set(e, ERR_INVALID,
+                   found ? "%s: %d models serve it; choose one with --model"
+                         : "%s: no model of the fleet serves it (%d)",
+                   task, found);
 }
 
 static int run_fleet(const struct args *a, const char *task)
@@ -138,15 +146,17 @@ static int run_fleet(const struct args *a, const char *task)
     char *body = input_json(&r);
     request_clear(&r);
     (void)snprintf(path, sizeof(path), "/pipeline/%s/%s", task, model);
-    bool ok = body ? fleet_send(a, path, "application/json", body, strlen(body), RUN_MS, &answer, &e)
-                   : err_set(&e, ERR_MEMORY, "no memory");
+    bool ok = body
+                  ? fleet_send(a, path, "application/json", body, strlen(body), RUN_MS, &answer, &e)
+                  : err_set(&e, ERR_MEMORY, "no memory");
     free(body);
     if (!ok)
         return cli_fail(&e);
     (void)net_answer_header(&answer, "S2M3-Request", request, sizeof(request));
     (void)net_answer_header(&answer, "S2M3-Devices", devices, sizeof(devices));
     (void)net_answer_header(&answer, "S2M3-Latency-Ms", ms, sizeof(ms));
-    json_t *value = net_answer_err(&answer, &e) ? json_parse("answer", answer.body, answer.size, &e) : NULL;
+    json_t *value =
+        net_answer_err(&answer, &e) ? json_parse("answer", answer.body, answer.size, &e) : NULL;
     net_answer_clear(&answer);
     json_t *trace = NULL;
     (void)snprintf(path, sizeof(path), "/s2m3/v1/traces/%s", request);
@@ -167,7 +177,9 @@ static int run_local(const struct args *a, const char *task, const char *folder)
     struct request r;
     struct local *l;
     json_t *value = NULL;
-    struct exec_options o = {.runtime_path = args_text(a, "runtime"), .threads = (int)args_number(a, "threads"), .lanes = 1};
+    struct exec_options o = {.runtime_path = args_text(a, "runtime"),
+                             .threads = (int)args_number(a, "threads"),
+                             .lanes = 1};
     if (!input_read(a, &r, &e))
         return cli_fail(&e);
     double ms = 0;
@@ -194,23 +206,37 @@ static int run_run(const struct args *a)
     if (model && strchr(model, '/') && stat(model, &st) == 0 && S_ISDIR(st.st_mode))
         return run_local(a, task, model);
     if (model && strchr(model, '/'))
-        return cli_fail(&(struct err){.code = ERR_NOT_FOUND, .text = "--model: there is no such folder"});
+        return cli_fail(
+            &(struct err){.code = ERR_NOT_FOUND, .text = "--model: there is no such folder"});
     return run_fleet(a, task);
 }
 
 static const struct option_row options[] = {
-    {"model", OPT_TEXT, "MODEL", NULL, "Name in the fleet, or a folder (with a /) to answer from without a fleet", NULL, 0, 0},
+    {"model", OPT_TEXT, "MODEL", NULL,
+     "Name in the fleet, or a folder (with a /) to answer from without a fleet", NULL, 0, 0},
     INPUT_OPTIONS,
-    {"trace", OPT_FLAG, NULL, NULL, "Show each call: device, queue, run and transfer time", NULL, 0, 0},
+    {"trace", OPT_FLAG, NULL, NULL, "Show each call: device, queue, run and transfer time", NULL, 0,
+     0},
     {"dtype", OPT_TEXT, "TYPE", "fp32", "Variant of the .onnx files, without a fleet", NULL, 0, 0},
     {"threads", OPT_NUMBER, "N", "1", "Threads of one run, without a fleet", NULL, 1, 256},
-    OPTION_RUNTIME, OPTION_URL, OPTION_JSON, OPTION_CONFIG,
+    OPTION_RUNTIME,
+    OPTION_URL,
+    OPTION_JSON,
+    OPTION_CONFIG,
 };
 
 extern const struct command command_run;
 const struct command command_run = {
-    .name = "run", .usage = "TASK [options]", .summary = "One request: by the fleet, or from a model's folder",
-    .options = options, .option_count = ARRAY_LEN(options), .min_args = 1, .max_args = 1, .run = run_run,
-    .more = "Tasks: image-classification, visual-question-answering, image-to-text, zero-shot-image-classification,\n"
+    .name = "run",
+    .usage = "TASK [options]",
+    .summary = "One request: by the fleet, or from a model's folder",
+    .options = options,
+    .option_count = ARRAY_LEN(options),
+    .min_args = 1,
+    .max_args = 1,
+    .run = run_run,
+    .more = "Tasks: image-classification, visual-question-answering, image-to-text, "
+            "zero-shot-image-classification,\n"
             "zero-shot-audio-classification, text-to-image-retrieval, audio-to-image-retrieval,\n"
-            "image-to-image-retrieval, feature-extraction ...: what a model serves is listed by `s2m3 models`."};
+            "image-to-image-retrieval, feature-extraction ...: what a model serves is listed by "
+            "`s2m3 models`."};

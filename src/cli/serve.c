@@ -49,8 +49,8 @@ static char *default_data_dir(void)
 }
 
 /* "127.0.0.1:7070" to host and port; other hosts than this machine are refused for now. */
-static bool parse_address(const char *what, const char *text, char *host, size_t size, uint16_t *port,
-                          struct err *e)
+static bool parse_address(const char *what, const char *text, char *host, size_t size,
+                          uint16_t *port, struct err *e)
 {
     const char *colon = strrchr(text, ':');
     uint64_t number;
@@ -61,17 +61,21 @@ static bool parse_address(const char *what, const char *text, char *host, size_t
         return false;
     *port = (uint16_t)number;
     if (!net_host_is_loopback(host))
-        return err_set(e, ERR_DENIED,
-                       "--%s: %s is not an address of this machine alone; listening elsewhere needs "
-                       "certificates and keys, which this version does not have yet", what, host);
+        return err_set(
+            e, ERR_DENIED,
+            "--%s: %s is not an address of this machine alone; listening elsewhere needs "
+            "certificates and keys, which this version does not have yet",
+            what, host);
     return true;
 }
 
-static bool start_listener(struct process *p, const char *what, const struct net_group *groups, size_t count,
-                           bool public, struct net_server **ret, char *url, struct err *e)
+static bool start_listener(struct process *p, const char *what, const struct net_group *groups,
+                           size_t count, bool public, struct net_server **ret, char *url,
+                           struct err *e)
 {
     char host[64];
-    struct net_server_options o = {.host = host, .groups = groups, .group_count = count, .public_checks = public};
+    struct net_server_options o = {
+        .host = host, .groups = groups, .group_count = count, .public_checks = public};
     if (!parse_address(what, args_text(p->args, what), host, sizeof(host), &o.port, e))
         return false;
     if (!net_server_start(&o, ret, e))
@@ -121,13 +125,18 @@ static bool create_parts(struct process *p, bool coordinator, struct err *e)
     if (!file_make_dirs(p->data_dir, e) || !blobs_open(p->data_dir, &p->blobs, e) ||
         !net_client_open(NULL, &p->client, e))
         return false;
-    struct gateway_options g = {.client = p->client, .slot = &p->slot, .self_id = self_id, .ctx = p,
+    struct gateway_options g = {.client = p->client,
+                                .slot = &p->slot,
+                                .self_id = self_id,
+                                .ctx = p,
                                 .timeout_ms = (uint64_t)args_number(p->args, "timeout") * 1000};
-    struct coord_options c = {.data_dir = p->data_dir, .blobs = p->blobs, .client = p->client, .slot = &p->slot};
+    struct coord_options c = {
+        .data_dir = p->data_dir, .blobs = p->blobs, .client = p->client, .slot = &p->slot};
     return gateway_create(&g, &p->gateway, e) && (!coordinator || coord_create(&c, &p->coord, e));
 }
 
-static void add_group(struct net_group *groups, size_t *count, const struct net_route *routes, int rows, void *ctx)
+static void add_group(struct net_group *groups, size_t *count, const struct net_route *routes,
+                      int rows, void *ctx)
 {
     groups[(*count)++] = (struct net_group){.routes = routes, .count = (size_t)rows, .ctx = ctx};
 }
@@ -155,20 +164,24 @@ static bool listen_all(struct process *p, struct err *e)
         /* Before the coordinator's: both have /s2m3/v1/table, by different methods. */
         add_group(p->peer_groups, &peer, rows, n, p->node);
     }
-    return start_listener(p, "peer-listen", p->peer_groups, peer, false, &p->peer_server, p->peer_url, e) &&
-           start_listener(p, "listen", p->public_groups, public, true, &p->public_server, p->public_url, e);
+    return start_listener(p, "peer-listen", p->peer_groups, peer, false, &p->peer_server,
+                          p->peer_url, e) &&
+           start_listener(p, "listen", p->public_groups, public, true, &p->public_server,
+                          p->public_url, e);
 }
 
 static bool say_ready(struct process *p, struct err *e)
 {
     const char *path = args_text(p->args, "ready-file");
-    json_t *o = json_pack("{s:s,s:s,s:i}", "public_url", p->public_url, "peer_url", p->peer_url, "pid", (int)getpid());
+    json_t *o = json_pack("{s:s,s:s,s:i}", "public_url", p->public_url, "peer_url", p->peer_url,
+                          "pid", (int)getpid());
     char *text = json_text(o);
     json_decref(o);
     bool ok = text && (!path || file_write_atomic(path, text, strlen(text), 0644, e));
     free(text);
     if (ok && p->coord)
-        printf("s2m3 is up: %s\nothers join with: s2m3 join --coordinator %s\n", p->public_url, p->peer_url);
+        printf("s2m3 is up: %s\nothers join with: s2m3 join --coordinator %s\n", p->public_url,
+               p->peer_url);
     else if (ok)
         printf("s2m3 has joined %s; gateway: %s\n", p->coordinator_url, p->public_url);
     (void)fflush(stdout);
@@ -234,7 +247,8 @@ static bool check_coordinator(struct process *p, struct err *e)
 {
     const char *url = args_text(p->args, "coordinator");
     if (!url)
-        return err_set(e, ERR_INVALID, "join: --coordinator is needed (the address that `s2m3 up` prints)");
+        return err_set(e, ERR_INVALID,
+                       "join: --coordinator is needed (the address that `s2m3 up` prints)");
     if (strlen(url) >= sizeof(p->coordinator_url) || strncmp(url, "http://", 7) != 0)
         return err_set(e, ERR_INVALID, "--coordinator: '%.80s' should be http://ADDRESS:PORT", url);
     (void)snprintf(p->coordinator_url, sizeof(p->coordinator_url), "%s", url);
@@ -272,24 +286,51 @@ static int run_join(const struct args *a)
     return serve(a, false);
 }
 
-#define SERVE_OPTIONS                                                                                             \
-    {"listen", OPT_TEXT, "ADDRESS", "127.0.0.1:7070", "Public listener; port 0 takes a free one", NULL, 0, 0},    \
-    {"peer-listen", OPT_TEXT, "ADDRESS", "127.0.0.1:0", "Listener for the other devices", NULL, 0, 0},            \
-    {"name", OPT_TEXT, "NAME", NULL, "Name of this device (default: the host's name)", NULL, 0, 0},               \
-    {"memory", OPT_BYTES, "SIZE", NULL, "Memory that modules may take here, e.g. 512M (default: what is free)", NULL, 0, 0}, \
-    {"threads", OPT_NUMBER, "N", "0", "Threads of one run; 0: cores divided by lanes", NULL, 0, 1024},            \
-    {"lanes", OPT_NUMBER, "N", "1", "Runs at once", NULL, 1, 1024},                                               \
-    {"emulate", OPT_TEXT, "LIST", NULL, "Wait as a slower device would: speed=0.25,link_mbit=100,link_ms=20", NULL, 0, 0}, \
-    {"cache", OPT_BYTES, "SIZE", "64M", "Memory for results of modules", NULL, 0, 0},                             \
-    {"timeout", OPT_NUMBER, "S", "60", "Longest time of a request", NULL, 1, 3600},                               \
-    {"in-process", OPT_FLAG, NULL, NULL, "Run models in this process instead of a sandboxed child", NULL, 0, 0},  \
-    {"ready-file", OPT_TEXT, "FILE", NULL, "Write the addresses there (JSON) once all is up", NULL, 0, 0},        \
-    {"verbose", OPT_FLAG, NULL, NULL, "Log details", NULL, 0, 0},                                                 \
-    OPTION_DATA, OPTION_RUNTIME, OPTION_CONFIG
+#define SERVE_OPTIONS                                                                              \
+    {"listen", OPT_TEXT, "ADDRESS", "127.0.0.1:7070", "Public listener; port 0 takes a free one",  \
+     NULL,     0,        0},                                                                       \
+        {"peer-listen", OPT_TEXT, "ADDRESS", "127.0.0.1:0", "Listener for the other devices",      \
+         NULL,          0,        0},                                                              \
+        {"name", OPT_TEXT, "NAME", NULL, "Name of this device (default: the host's name)",         \
+         NULL,   0,        0},                                                                     \
+        {"memory",                                                                                 \
+         OPT_BYTES,                                                                                \
+         "SIZE",                                                                                   \
+         NULL,                                                                                     \
+         "Memory that modules may take here, e.g. 512M (default: what is free)",                   \
+         NULL,                                                                                     \
+         0,                                                                                        \
+         0},                                                                                       \
+        {"threads", OPT_NUMBER, "N", "0", "Threads of one run; 0: cores divided by lanes",         \
+         NULL,      0,          1024},                                                             \
+        {"lanes", OPT_NUMBER, "N", "1", "Runs at once", NULL, 1, 1024},                            \
+        {"emulate",                                                                                \
+         OPT_TEXT,                                                                                 \
+         "LIST",                                                                                   \
+         NULL,                                                                                     \
+         "Wait as a slower device would: speed=0.25,link_mbit=100,link_ms=20",                     \
+         NULL,                                                                                     \
+         0,                                                                                        \
+         0},                                                                                       \
+        {"cache", OPT_BYTES, "SIZE", "64M", "Memory for results of modules", NULL, 0, 0},          \
+        {"timeout", OPT_NUMBER, "S", "60", "Longest time of a request", NULL, 1, 3600},            \
+        {"in-process",                                                                             \
+         OPT_FLAG,                                                                                 \
+         NULL,                                                                                     \
+         NULL,                                                                                     \
+         "Run models in this process instead of a sandboxed child",                                \
+         NULL,                                                                                     \
+         0,                                                                                        \
+         0},                                                                                       \
+        {"ready-file", OPT_TEXT, "FILE", NULL, "Write the addresses there (JSON) once all is up",  \
+         NULL,         0,        0},                                                               \
+        {"verbose", OPT_FLAG, NULL, NULL, "Log details", NULL, 0, 0}, OPTION_DATA, OPTION_RUNTIME, \
+        OPTION_CONFIG
 
 static const struct option_row up_options[] = {
     SERVE_OPTIONS,
-    {"no-node", OPT_FLAG, NULL, NULL, "Coordinator and gateway only: this machine runs no modules", NULL, 0, 0},
+    {"no-node", OPT_FLAG, NULL, NULL, "Coordinator and gateway only: this machine runs no modules",
+     NULL, 0, 0},
 };
 
 static const struct option_row join_options[] = {
@@ -299,10 +340,18 @@ static const struct option_row join_options[] = {
 
 extern const struct command command_up, command_join;
 const struct command command_up = {
-    .name = "up", .usage = "[options]", .summary = "Start a fleet: coordinator, gateway and node in one process",
-    .options = up_options, .option_count = ARRAY_LEN(up_options), .run = run_up,
+    .name = "up",
+    .usage = "[options]",
+    .summary = "Start a fleet: coordinator, gateway and node in one process",
+    .options = up_options,
+    .option_count = ARRAY_LEN(up_options),
+    .run = run_up,
     .more = "Runs until SIGINT or SIGTERM.  State and modules stay in the data folder."};
-const struct command command_join = {
-    .name = "join", .usage = "--coordinator URL [options]", .summary = "Join a fleet with this device: gateway and node",
-    .options = join_options, .option_count = ARRAY_LEN(join_options), .run = run_join,
-    .more = "Runs until SIGINT or SIGTERM, then leaves the fleet."};
+const struct command command_join = {.name = "join",
+                                     .usage = "--coordinator URL [options]",
+                                     .summary = "Join a fleet with this device: gateway and node",
+                                     .options = join_options,
+                                     .option_count = ARRAY_LEN(join_options),
+                                     .run = run_join,
+                                     .more =
+                                         "Runs until SIGINT or SIGTERM, then leaves the fleet."};

@@ -58,7 +58,9 @@ static int run_models(const struct args *a)
         char tasks[CELL], modules[CELL];
         join_list(json_object_get(m, "tasks"), NULL, tasks);
         join_list(json_object_get(m, "modules"), "name", modules);
-        const char *cells[] = {str(m, "name"), json_is_true(json_object_get(m, "ready")) ? "yes" : "no", tasks, modules};
+        const char *cells[] = {str(m, "name"),
+                               json_is_true(json_object_get(m, "ready")) ? "yes" : "no", tasks,
+                               modules};
         text_table_row(t, cells);
     }
     text_table_print(t);
@@ -76,8 +78,8 @@ static void places(const json_t *list, char *to)
         const json_t *d = json_array_get(list, i);
         const char *state = str(d, "state");
         bool ready = strcmp(state, "ready") == 0;
-        n += (size_t)snprintf(to + n, CELL - n, "%s%s (%s%.1f ms%s)", i ? ", " : "", str(d, "device"),
-                              ready ? "" : state, num(d, "run_ms"),
+        n += (size_t)snprintf(to + n, CELL - n, "%s%s (%s%.1f ms%s)", i ? ", " : "",
+                              str(d, "device"), ready ? "" : state, num(d, "run_ms"),
                               json_is_true(json_object_get(d, "measured")) ? "" : " predicted");
     }
 }
@@ -88,7 +90,8 @@ static int run_modules(const struct args *a)
     int code = fetch(a, "/s2m3/v1/modules", &o);
     if (code >= 0)
         return code;
-    static const char *const headers[] = {"MODULE", "DIGEST", ">WEIGHTS", ">MEMORY", "USED BY", "RUNS ON"};
+    static const char *const headers[] = {"MODULE",  "DIGEST",  ">WEIGHTS",
+                                          ">MEMORY", "USED BY", "RUNS ON"};
     struct text_table *t = text_table_new(6, headers);
     const json_t *list = json_object_get(o, "modules");
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -96,11 +99,13 @@ static int run_modules(const struct args *a)
         char digest[16], weights[32], memory[48], models[CELL], on[CELL], size[32];
         (void)snprintf(digest, sizeof(digest), "%.12s", str(m, "digest"));
         (void)format_bytes(weights, sizeof(weights), num(m, "weight_bytes"));
-        (void)snprintf(memory, sizeof(memory), "%s%s", format_bytes(size, sizeof(size), num(m, "memory_bytes")),
+        (void)snprintf(memory, sizeof(memory), "%s%s",
+                       format_bytes(size, sizeof(size), num(m, "memory_bytes")),
                        json_is_true(json_object_get(m, "memory_measured")) ? "" : " predicted");
         join_list(json_object_get(m, "models"), NULL, models);
         places(json_object_get(m, "devices"), on);
-        const char *cells[] = {str(m, "name"), digest, weights, memory, models, on[0] ? on : "nowhere: no room"};
+        const char *cells[] = {str(m, "name"), digest, weights,
+                               memory,         models, on[0] ? on : "nowhere: no room"};
         text_table_row(t, cells);
     }
     text_table_print(t);
@@ -114,7 +119,8 @@ static int run_devices(const struct args *a)
     int code = fetch(a, "/s2m3/v1/devices", &o);
     if (code >= 0)
         return code;
-    static const char *const headers[] = {"DEVICE", "ALIVE", ">MEMORY", ">USED", ">RUNTIME", ">GFLOP/S", ">LANES", "EMULATED", "MODULES"};
+    static const char *const headers[] = {"DEVICE",   "ALIVE",  ">MEMORY",  ">USED",  ">RUNTIME",
+                                          ">GFLOP/S", ">LANES", "EMULATED", "MODULES"};
     struct text_table *t = text_table_new(9, headers);
     const json_t *list = json_object_get(o, "devices");
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -126,8 +132,12 @@ static int run_devices(const struct args *a)
         (void)snprintf(gflops, sizeof(gflops), "%.1f", num(d, "gflops"));
         (void)snprintf(lanes, sizeof(lanes), "%.0f", num(d, "lanes"));
         join_list(json_object_get(d, "modules"), "name", modules);
-        const char *cells[] = {str(d, "name"), json_is_true(json_object_get(d, "alive")) ? "yes" : "NO",
-                               memory, used, base, gflops, lanes, str(d, "emulated"), modules};
+        const char *cells[] = {
+            str(d, "name"), json_is_true(json_object_get(d, "alive")) ? "yes" : "NO",
+            memory,         used,
+            base,           gflops,
+            lanes,          str(d, "emulated"),
+            modules};
         text_table_row(t, cells);
     }
     text_table_print(t);
@@ -144,9 +154,11 @@ static int run_status(const struct args *a)
         return code;
     double s = num(o, "memory_shared_bytes"), u = num(o, "memory_unshared_bytes");
     printf("devices   %.0f of %.0f alive\n", num(o, "devices_alive"), num(o, "devices"));
-    printf("models    %.0f of %.0f ready, made of %.0f modules\n", num(o, "models_ready"), num(o, "models"), num(o, "modules"));
+    printf("models    %.0f of %.0f ready, made of %.0f modules\n", num(o, "models_ready"),
+           num(o, "models"), num(o, "modules"));
     printf("memory    %s for modules; %s if no module were shared (%.0f %% saved)\n",
-           format_bytes(shared, sizeof(shared), s), format_bytes(unshared, sizeof(unshared), u), u > 0 ? 100 * (1 - s / u) : 0);
+           format_bytes(shared, sizeof(shared), s), format_bytes(unshared, sizeof(unshared), u),
+           u > 0 ? 100 * (1 - s / u) : 0);
     printf("requests  %.0f, of which %.0f failed\n", num(o, "requests"), num(o, "errors"));
     printf("table     version %.0f of %s\n", num(o, "table_version"), str(o, "fleet"));
     json_decref(o);
@@ -155,9 +167,13 @@ static int run_status(const struct args *a)
 
 static const struct option_row options[] = {OPTION_URL, OPTION_JSON, OPTION_CONFIG};
 
-#define SHOW(id, text)                                                                                        \
-    const struct command command_##id = {.name = #id, .usage = "[options]", .summary = text,                  \
-                                         .options = options, .option_count = ARRAY_LEN(options), .run = run_##id}
+#define SHOW(id, text)                                                                             \
+    const struct command command_##id = {.name = #id,                                              \
+                                         .usage = "[options]",                                     \
+                                         .summary = text,                                          \
+                                         .options = options,                                       \
+                                         .option_count = ARRAY_LEN(options),                       \
+                                         .run = run_##id}
 
 extern const struct command command_models, command_modules, command_devices, command_status;
 SHOW(models, "List the models of the fleet");

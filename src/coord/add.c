@@ -27,7 +27,7 @@ struct adding {
     struct coord *coord;
     char name[WIRE_NAME_MAX];
     struct model_source source;
-    char *texts[FILES_MAX];            /* side files, owned */
+    char *texts[FILES_MAX]; /* side files, owned */
     int text_count;
     struct onnx *graphs[MODEL_GRAPHS_MAX];
     char names[MODEL_GRAPHS_MAX][WIRE_NAME_MAX];
@@ -54,7 +54,8 @@ static const struct side_row side_rows[] = {
 static bool load_side_file(struct adding *a, const char *path, const char *digest, struct err *e)
 {
     for (size_t i = 0; i < ARRAY_LEN(side_rows); i++) {
-        struct model_file *f = (struct model_file *)(void *)((char *)&a->source + side_rows[i].offset);
+        struct model_file *f =
+            (struct model_file *)(void *)((char *)&a->source + side_rows[i].offset);
         char *text;
         size_t size;
         if (strcmp(side_rows[i].path, path) != 0 || f->text)
@@ -77,7 +78,12 @@ static uint64_t outputs_bytes(const struct port *ports, size_t count)
         uint64_t n = dtype_size(ports[i].dtype);
         for (int d = 0; d < ports[i].shape.rank; d++) {
             int64_t dim = ports[i].shape.dims[d];
-            if (__builtin_mul_overflow(n, (uint64_t)(dim > 0 ? dim : d == 0 ? 1 : 16), &n) || n > TENSOR_BYTES_MAX)
+            if (__builtin_mul_overflow(n,
+                                       (uint64_t)(dim > 0  ? dim
+                                                  : d == 0 ? 1
+                                                           : 16),
+                                       &n) ||
+                n > TENSOR_BYTES_MAX)
                 return TENSOR_BYTES_MAX;
         }
         sum += n;
@@ -85,7 +91,8 @@ static uint64_t outputs_bytes(const struct port *ports, size_t count)
     return sum;
 }
 
-static bool describe(struct adding *a, int index, const char *path, const char *digest, struct err *e)
+static bool describe(struct adding *a, int index, const char *path, const char *digest,
+                     struct err *e)
 {
     struct onnx *o = a->graphs[index];
     struct model_graph *g = &a->source.graphs[index];
@@ -93,14 +100,15 @@ static bool describe(struct adding *a, int index, const char *path, const char *
     size_t in, out;
     const char *base = strrchr(path, '/');
     base = base ? base + 1 : path;
-    (void)snprintf(a->names[index], WIRE_NAME_MAX, "%.*s", (int)(strlen(base) - strlen(".onnx")), base);
+    (void)snprintf(a->names[index], WIRE_NAME_MAX, "%.*s", (int)(strlen(base) - strlen(".onnx")),
+                   base);
     g->name = a->names[index];
     memcpy(g->digest.hex, digest, sizeof(g->digest.hex));
     g->inputs = onnx_inputs(o, &in);
     g->outputs = onnx_outputs(o, &out);
     if (in > MODEL_PORTS_MAX || out > MODEL_PORTS_MAX || in == 0 || out == 0)
-        return err_set(e, ERR_UNSUPPORTED, "%s: %zu inputs and %zu outputs, should be 1 to %d", path, in, out,
-                       MODEL_PORTS_MAX);
+        return err_set(e, ERR_UNSUPPORTED, "%s: %zu inputs and %zu outputs, should be 1 to %d",
+                       path, in, out, MODEL_PORTS_MAX);
     g->input_count = (int)in;
     g->output_count = (int)out;
     m->digest = g->digest;
@@ -108,7 +116,8 @@ static bool describe(struct adding *a, int index, const char *path, const char *
     double flops = onnx_flops(o, NULL, 0);
     m->gflop = flops > 0 ? flops / 1e9 : 0;
     m->output_bytes = outputs_bytes(g->outputs, out);
-    return onnx_weight_bytes(o, &m->weight_bytes, e) && blobs_size(a->coord->blobs, digest, &m->file_bytes, e);
+    return onnx_weight_bytes(o, &m->weight_bytes, e) &&
+           blobs_size(a->coord->blobs, digest, &m->file_bytes, e);
 }
 
 static bool open_graph(struct adding *a, const char *path, const char *digest, struct err *e)
@@ -134,7 +143,8 @@ static bool load_files(struct adding *a, json_t *files, struct err *e)
     for (size_t i = 0; i < json_array_size(files); i++) {
         const json_t *row = json_array_get(files, i);
         const char *path, *digest;
-        if (!json_need_str(row, "file", "path", &path, e) || !json_need_str(row, "file", "digest", &digest, e))
+        if (!json_need_str(row, "file", "path", &path, e) ||
+            !json_need_str(row, "file", "digest", &digest, e))
             return false;
         size_t n = strlen(path);
         if (!digest_valid(digest) || n == 0 || n > 255)
@@ -176,8 +186,8 @@ static bool measuring_device(struct coord *c, char *id, char *url)
     return best != NULL;
 }
 
-static bool ask_measure(struct coord *c, const char *url, const char *digest, json_t *dims, struct module_report *ret,
-                        struct err *e)
+static bool ask_measure(struct coord *c, const char *url, const char *digest, json_t *dims,
+                        struct module_report *ret, struct err *e)
 {
     char address[WIRE_URL_MAX + 32];
     (void)snprintf(address, sizeof(address), "%s/s2m3/v1/measure", url);
@@ -188,14 +198,21 @@ static bool ask_measure(struct coord *c, const char *url, const char *digest, js
         return err_set(e, ERR_MEMORY, "coordinator: no memory");
     struct net_header type = {"Content-Type", "application/json"};
     struct net_part part = {body, strlen(body)};
-    struct net_call call = {.method = "POST", .url = address, .headers = &type, .header_count = 1, .parts = &part,
-                            .part_count = 1, .deadline_ns = clock_deadline_ms(MEASURE_MS), .max_response = 1u << 20};
+    struct net_call call = {.method = "POST",
+                            .url = address,
+                            .headers = &type,
+                            .header_count = 1,
+                            .parts = &part,
+                            .part_count = 1,
+                            .deadline_ns = clock_deadline_ms(MEASURE_MS),
+                            .max_response = 1u << 20};
     struct net_answer answer;
     bool sent = net_call(c->client, &call, &answer, e);
     free(body);
     if (!sent)
         return false;
-    json_t *o = net_answer_err(&answer, e) ? json_parse("measure", answer.body, answer.size, e) : NULL;
+    json_t *o =
+        net_answer_err(&answer, e) ? json_parse("measure", answer.body, answer.size, e) : NULL;
     net_answer_clear(&answer);
     bool ok = o && module_report_read(o, ret, e);
     json_decref(o);
@@ -207,7 +224,8 @@ static bool measure_new(struct adding *a, struct err *e)
     struct coord *c = a->coord;
     char id[WIRE_ID_MAX], url[WIRE_URL_MAX];
     if (!measuring_device(c, id, url))
-        return err_set(e, ERR_NO_PLACE, "model '%s': no device is alive to measure and hold it", a->name);
+        return err_set(e, ERR_NO_PLACE, "model '%s': no device is alive to measure and hold it",
+                       a->name);
     for (int i = 0; i < a->source.graph_count; i++) {
         struct module *m = &a->modules[i];
         bool measured;
@@ -217,7 +235,8 @@ static bool measure_new(struct adding *a, struct err *e)
         struct module_report r;
         if (measured)
             continue;
-        if (!ask_measure(c, url, m->digest.hex, json_object_get(json_object_get(a->model, "dims"), m->digest.hex), &r, e))
+        if (!ask_measure(c, url, m->digest.hex,
+                         json_object_get(json_object_get(a->model, "dims"), m->digest.hex), &r, e))
             return err_prefix(e, "%s.onnx can't be run", m->name);
         monitor_lock(&c->lock);
         bool ok = !r.measured || fleet_put_profile(&c->fleet, m->digest.hex, id, &r, e);
@@ -233,11 +252,13 @@ static bool measure_new(struct adding *a, struct err *e)
 static bool read_manifest(struct adding *a, json_t *o, json_t **files, struct err *e)
 {
     const char *name;
-    if (!json_need_str(o, "model", "name", &name, e) || !json_need_array(o, "model", "files", FILES_MAX, files, e))
+    if (!json_need_str(o, "model", "name", &name, e) ||
+        !json_need_array(o, "model", "files", FILES_MAX, files, e))
         return false;
     size_t n = strlen(name);
     if (n == 0 || n >= sizeof(a->name) || strspn(name, MODEL_NAME_CHARS) != n)
-        return err_set(e, ERR_INVALID, "model name '%.80s': 1 to %zu letters, digits, '-', '_' or '.'", name,
+        return err_set(e, ERR_INVALID,
+                       "model name '%.80s': 1 to %zu letters, digits, '-', '_' or '.'", name,
                        sizeof(a->name) - 1);
     memcpy(a->name, name, n + 1);
     a->source.name = a->name;
@@ -248,7 +269,8 @@ static bool enter(struct adding *a, struct err *e)
 {
     struct coord *c = a->coord;
     monitor_lock(&c->lock);
-    bool ok = fleet_add_model(&c->fleet, a->name, json_incref(a->model), a->modules, (uint32_t)a->source.graph_count, e);
+    bool ok = fleet_add_model(&c->fleet, a->name, json_incref(a->model), a->modules,
+                              (uint32_t)a->source.graph_count, e);
     if (ok && !coord_plan(c, true, false, e)) {
         ok = false;
         (void)fleet_remove_model(&c->fleet, a->name, NULL);
@@ -295,7 +317,9 @@ static bool wait_served(struct adding *a, struct err *e)
     monitor_unlock(&c->lock);
     if (ok)
         coord_publish(c); /* the table in which they serve, before the answer */
-    return ok || (e->text[0] ? false : err_set(e, ERR_TIMEOUT, "model '%s': is not loaded after %d s", a->name, SERVE_MS / 1000));
+    return ok || (e->text[0] ? false
+                             : err_set(e, ERR_TIMEOUT, "model '%s': is not loaded after %d s",
+                                       a->name, SERVE_MS / 1000));
 }
 
 static json_t *report(struct adding *a)
@@ -318,13 +342,16 @@ static json_t *report(struct adding *a)
             const struct device *d = fleet_device(&c->fleet, m->desired[k]);
             json_array_append_new(devices, json_string(d ? d->join.name : m->desired[k]));
         }
-        json_array_append_new(modules, json_pack("{s:s,s:s,s:I,s:o,s:o,s:s}", "digest", a->modules[i].digest.hex, "name",
-                                                 a->modules[i].name, "memory_bytes",
-                                                 (json_int_t)(m ? fleet_memory(&c->fleet, m, NULL, &measured) : 0),
-                                                 "shared_with", others, "devices", devices, "reason", m ? m->reason : ""));
+        json_array_append_new(
+            modules,
+            json_pack("{s:s,s:s,s:I,s:o,s:o,s:s}", "digest", a->modules[i].digest.hex, "name",
+                      a->modules[i].name, "memory_bytes",
+                      (json_int_t)(m ? fleet_memory(&c->fleet, m, NULL, &measured) : 0),
+                      "shared_with", others, "devices", devices, "reason", m ? m->reason : ""));
     }
     const struct model_entry *m = fleet_model(&c->fleet, a->name);
-    json_t *o = json_pack("{s:o*,s:o}", "model", m ? coord_model_json(c, m) : NULL, "modules", modules);
+    json_t *o =
+        json_pack("{s:o*,s:o}", "model", m ? coord_model_json(c, m) : NULL, "modules", modules);
     monitor_unlock(&c->lock);
     return o;
 }
@@ -340,7 +367,8 @@ static bool add(struct adding *a, json_t *manifest, struct err *e)
     monitor_unlock(&c->lock);
     if (known)
         return err_set(e, ERR_EXISTS, "model '%s': there is one already; remove it first", a->name);
-    if (!load_files(a, files, e) || !model_deduce(&a->source, &a->model, e) || !measure_new(a, e) || !enter(a, e))
+    if (!load_files(a, files, e) || !model_deduce(&a->source, &a->model, e) || !measure_new(a, e) ||
+        !enter(a, e))
         return false;
     if (wait_served(a, e))
         return true;
@@ -428,7 +456,8 @@ void coord_handle_have(struct net_request *r, void *coord)
     uint64_t have = 0;
     if (blobs_has(c->blobs, digest)) {
         bool ok = blobs_size(c->blobs, digest, &have, &e);
-        net_reply_json(r, ok ? 200 : 500, json_pack("{s:I,s:b}", "have", (json_int_t)have, "complete", 1));
+        net_reply_json(r, ok ? 200 : 500,
+                       json_pack("{s:I,s:b}", "have", (json_int_t)have, "complete", 1));
     } else if (blobs_begin(c->blobs, digest, &t, &have, &e)) {
         blob_abandon(t);
         net_reply_json(r, 200, json_pack("{s:I,s:b}", "have", (json_int_t)have, "complete", 0));

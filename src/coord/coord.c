@@ -47,7 +47,8 @@ static void handle_join(struct net_request *r, void *coord)
     if (ok) {
         monitor_lock(&c->lock);
         if (fleet_join(&c->fleet, &request, &d, &e)) {
-            struct join_answer a = {.heartbeat_ms = CLUSTER_HEARTBEAT_MS, .table_version = c->fleet.version};
+            struct join_answer a = {.heartbeat_ms = CLUSTER_HEARTBEAT_MS,
+                                    .table_version = c->fleet.version};
             memcpy(a.id, d->join.id, sizeof(a.id));
             answer = join_answer_json(&a);
             log_info("coord", "device %s joined", d->join.name);
@@ -125,7 +126,8 @@ static void handle_table(struct net_request *r, void *coord)
     monitor_lock(&c->lock);
     json_t *o = c->table ? json_deep_copy(c->table) : NULL;
     monitor_unlock(&c->lock);
-    reply(r, o, &(struct err){.code = ERR_BUSY, .text = "coordinator: there is no routing table yet"});
+    reply(r, o,
+          &(struct err){.code = ERR_BUSY, .text = "coordinator: there is no routing table yet"});
 }
 
 /* A range of a blob; a short answer is the end. */
@@ -155,24 +157,33 @@ static void handle_blob(struct net_request *r, void *coord)
 /* ---- routes --------------------------------------------------------------------------------- */
 
 static const struct net_route user_routes[] = {
-    {"GET", "/s2m3/v1/models", 0, 0, coord_handle_models, "Models, their tasks and modules", NULL, NULL},
-    {"POST", "/s2m3/v1/models", MANIFEST_MAX, 0, coord_handle_add, "Add a model whose files were uploaded",
-     "application/json", NULL},
+    {"GET", "/s2m3/v1/models", 0, 0, coord_handle_models, "Models, their tasks and modules", NULL,
+     NULL},
+    {"POST", "/s2m3/v1/models", MANIFEST_MAX, 0, coord_handle_add,
+     "Add a model whose files were uploaded", "application/json", NULL},
     {"DELETE", "/s2m3/v1/models/{name}", 0, 0, coord_handle_remove, "Remove a model", NULL, NULL},
-    {"GET", "/s2m3/v1/modules", 0, 0, coord_handle_modules, "Modules, who shares them, where they are", NULL, NULL},
-    {"GET", "/s2m3/v1/devices", 0, 0, coord_handle_devices, "Devices, their memory and what they hold", NULL, NULL},
-    {"GET", "/s2m3/v1/status", 0, NET_CONTROL, coord_handle_status, "The fleet in a few numbers", NULL, NULL},
-    {"GET", "/s2m3/v1/uploads/{digest}", 0, 0, coord_handle_have, "How much of a file has come", NULL, NULL},
-    {"PUT", "/s2m3/v1/uploads/{digest}", CHUNK_MAX, 0, coord_handle_upload, "Upload a part of a file", NULL, NULL},
+    {"GET", "/s2m3/v1/modules", 0, 0, coord_handle_modules,
+     "Modules, who shares them, where they are", NULL, NULL},
+    {"GET", "/s2m3/v1/devices", 0, 0, coord_handle_devices,
+     "Devices, their memory and what they hold", NULL, NULL},
+    {"GET", "/s2m3/v1/status", 0, NET_CONTROL, coord_handle_status, "The fleet in a few numbers",
+     NULL, NULL},
+    {"GET", "/s2m3/v1/uploads/{digest}", 0, 0, coord_handle_have, "How much of a file has come",
+     NULL, NULL},
+    {"PUT", "/s2m3/v1/uploads/{digest}", CHUNK_MAX, 0, coord_handle_upload,
+     "Upload a part of a file", NULL, NULL},
 };
 
 static const struct net_route cluster_routes[] = {
-    {"POST", "/s2m3/v1/join", BODY_SMALL, NET_CONTROL | NET_ANONYMOUS, handle_join, "A device joins", "application/json", NULL},
-    {"POST", "/s2m3/v1/heartbeat", BODY_HEARTBEAT, NET_CONTROL, handle_heartbeat, "A device reports",
+    {"POST", "/s2m3/v1/join", BODY_SMALL, NET_CONTROL | NET_ANONYMOUS, handle_join,
+     "A device joins", "application/json", NULL},
+    {"POST", "/s2m3/v1/heartbeat", BODY_HEARTBEAT, NET_CONTROL, handle_heartbeat,
+     "A device reports", "application/json", NULL},
+    {"POST", "/s2m3/v1/leave", BODY_SMALL, NET_CONTROL, handle_leave, "A device leaves",
      "application/json", NULL},
-    {"POST", "/s2m3/v1/leave", BODY_SMALL, NET_CONTROL, handle_leave, "A device leaves", "application/json", NULL},
     {"GET", "/s2m3/v1/table", 0, NET_CONTROL, handle_table, "The routing table", NULL, NULL},
-    {"GET", "/s2m3/v1/blobs/{digest}", 0, 0, handle_blob, "A range of a file by its digest", NULL, NULL},
+    {"GET", "/s2m3/v1/blobs/{digest}", 0, 0, handle_blob, "A range of a file by its digest", NULL,
+     NULL},
 };
 
 const struct net_route *coord_user_routes(int *count)

@@ -18,9 +18,9 @@ struct coord;
 
 struct coord_options {
     const char *data_dir;
-    struct blobs *blobs;        /* borrowed */
-    struct net_client *client;  /* borrowed */
-    struct table_slot *slot;    /* the process's own table; borrowed */
+    struct blobs *blobs;       /* borrowed */
+    struct net_client *client; /* borrowed */
+    struct table_slot *slot;   /* the process's own table; borrowed */
 };
 
 bool coord_create(const struct coord_options *o, struct coord **ret, struct err *e);

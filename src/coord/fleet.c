@@ -14,8 +14,8 @@
 /* ---- growing lists ------------------------------------------------------------------------ */
 
 /* Room for one more row; the new row is zeroed.  NULL with e set at the limit. */
-static void *grow(void *list, uint32_t *count, uint32_t max, size_t row, void **ret, const char *what,
-                  struct err *e)
+static void *grow(void *list, uint32_t *count, uint32_t max, size_t row, void **ret,
+                  const char *what, struct err *e)
 {
     if (*count >= max) {
         err_set(e, ERR_TOO_LARGE, "fleet: more than the limit of %u %s", max, what);
@@ -70,7 +70,8 @@ struct model_entry *fleet_model(struct fleet *f, const char *name)
 const struct profile *fleet_profile(const struct fleet *f, const char *digest, const char *device)
 {
     for (uint32_t i = 0; i < f->profile_count; i++)
-        if (strcmp(f->profiles[i].module.hex, digest) == 0 && strcmp(f->profiles[i].device, device) == 0)
+        if (strcmp(f->profiles[i].module.hex, digest) == 0 &&
+            strcmp(f->profiles[i].device, device) == 0)
             return &f->profiles[i];
     return NULL;
 }
@@ -108,9 +109,10 @@ uint32_t fleet_users(const struct fleet *f, const char *digest)
 
 static json_t *module_row(const struct module *m)
 {
-    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:I,s:O*}", "digest", m->digest.hex, "name", m->name, "file_bytes",
-                     (json_int_t)m->file_bytes, "weight_bytes", (json_int_t)m->weight_bytes, "gflop",
-                     m->gflop, "output_bytes", (json_int_t)m->output_bytes, "dims", m->dims);
+    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:I,s:O*}", "digest", m->digest.hex, "name", m->name,
+                     "file_bytes", (json_int_t)m->file_bytes, "weight_bytes",
+                     (json_int_t)m->weight_bytes, "gflop", m->gflop, "output_bytes",
+                     (json_int_t)m->output_bytes, "dims", m->dims);
 }
 
 static bool module_from_row(const json_t *o, struct module *m, struct err *e)
@@ -144,7 +146,8 @@ static bool profile_from_row(const char *key, const json_t *o, struct profile *p
     if (sscanf(key, "%64s %63s", p->module.hex, p->device) != 2)
         return err_set(e, ERR_INVALID, "profile row: key '%.100s'", key);
     if (!json_need_u64(o, key, "anonymous", max, &p->anonymous, e) ||
-        !json_need_u64(o, key, "file", max, &p->file, e) || !json_need_u64(o, key, "pss", max, &p->pss, e) ||
+        !json_need_u64(o, key, "file", max, &p->file, e) ||
+        !json_need_u64(o, key, "pss", max, &p->pss, e) ||
         !json_need_u64(o, key, "peak", max, &p->peak, e) ||
         !json_need_num(o, key, "load_ms", 0, 1e9, &p->load_ms, e) ||
         !json_need_num(o, key, "run_ms", 0, 1e9, &p->run_ms, e) ||
@@ -154,8 +157,8 @@ static bool profile_from_row(const char *key, const json_t *o, struct profile *p
     return true;
 }
 
-static bool set_desired(struct module *m, const char *const *devices, uint32_t count, const char *reason,
-                        struct err *e)
+static bool set_desired(struct module *m, const char *const *devices, uint32_t count,
+                        const char *reason, struct err *e)
 {
     char(*ids)[WIRE_ID_MAX] = calloc(count + 1, WIRE_ID_MAX);
     if (!ids)
@@ -178,7 +181,8 @@ static bool load_devices(struct fleet *f, struct err *e)
     if (!state_list(f->state, STATE_DEVICE, &rows, e))
         return false;
     bool ok = true;
-    json_object_foreach(rows, key, value) {
+    json_object_foreach(rows, key, value)
+    {
         struct device *d;
         GROW(f, devices, device_count, WIRE_DEVICES_MAX, d, e);
         ok = d && join_request_read(value, &d->join, e);
@@ -198,7 +202,8 @@ static bool load_modules(struct fleet *f, struct err *e)
     if (!state_list(f->state, STATE_MODULE, &rows, e))
         return false;
     bool ok = true;
-    json_object_foreach(rows, key, value) {
+    json_object_foreach(rows, key, value)
+    {
         struct module *m;
         GROW(f, modules, module_count, WIRE_MODULES_MAX, m, e);
         if (!m || !module_from_row(value, m, e)) {
@@ -217,7 +222,8 @@ static bool load_placement(struct fleet *f, struct err *e)
     if (!state_list(f->state, STATE_PLACEMENT, &rows, e))
         return false;
     bool ok = true;
-    json_object_foreach(rows, key, value) {
+    json_object_foreach(rows, key, value)
+    {
         struct module *m = fleet_module(f, key);
         json_t *list = json_object_get(value, "devices");
         const char *ids[WIRE_DEVICES_MAX];
@@ -227,7 +233,8 @@ static bool load_placement(struct fleet *f, struct err *e)
             if (id)
                 ids[count++] = id;
         }
-        if (m && !set_desired(m, ids, count, json_string_value(json_object_get(value, "reason")), e)) {
+        if (m &&
+            !set_desired(m, ids, count, json_string_value(json_object_get(value, "reason")), e)) {
             ok = false;
             break;
         }
@@ -259,7 +266,8 @@ static bool load_models(struct fleet *f, struct err *e)
     if (!state_list(f->state, STATE_MODEL, &rows, e))
         return false;
     bool ok = true;
-    json_object_foreach(rows, key, value) {
+    json_object_foreach(rows, key, value)
+    {
         struct model_entry *m;
         GROW(f, models, model_count, WIRE_MODELS_MAX, m, e);
         ok = m != NULL;
@@ -282,7 +290,8 @@ static bool load_figures(struct fleet *f, struct err *e)
     bool ok = true;
     if (!state_list(f->state, STATE_PROFILE, &rows, e))
         return false;
-    json_object_foreach(rows, key, value) {
+    json_object_foreach(rows, key, value)
+    {
         struct profile *p;
         GROW(f, profiles, profile_count, STATE_ROWS_MAX, p, e);
         if (!p || !profile_from_row(key, value, p, e)) {
@@ -293,7 +302,8 @@ static bool load_figures(struct fleet *f, struct err *e)
     json_decref(rows);
     if (!ok || !state_list(f->state, STATE_LINK, &rows, e))
         return false;
-    json_object_foreach(rows, key, value) {
+    json_object_foreach(rows, key, value)
+    {
         struct link_entry *l;
         GROW(f, links, link_count, STATE_ROWS_MAX, l, e);
         if (!l || sscanf(key, "%63s %63s", l->a, l->b) != 2 ||
@@ -319,7 +329,8 @@ static bool random_id(const char *prefix, char *to, size_t size, struct err *e)
 static bool load_identity(struct fleet *f, struct err *e)
 {
     json_t *id, *version;
-    if (!state_get(f->state, STATE_FLEET, "id", &id, e) || !state_get(f->state, STATE_FLEET, "version", &version, e))
+    if (!state_get(f->state, STATE_FLEET, "id", &id, e) ||
+        !state_get(f->state, STATE_FLEET, "version", &version, e))
         return false;
     bool ok = true;
     if (json_is_string(id)) {
@@ -448,8 +459,8 @@ static bool put_link(struct fleet *f, const char *a, const struct link_report *r
     l->wall_ms = clock_wall_ms();
     char key[2 * WIRE_ID_MAX];
     (void)snprintf(key, sizeof(key), "%s %s", l->a, l->b);
-    json_t *row = json_pack("{s:f,s:f,s:I}", "latency_ms", l->latency_ms, "mbit", l->mbit, "wall_ms",
-                            (json_int_t)l->wall_ms);
+    json_t *row = json_pack("{s:f,s:f,s:I}", "latency_ms", l->latency_ms, "mbit", l->mbit,
+                            "wall_ms", (json_int_t)l->wall_ms);
     bool ok = state_put(f->state, STATE_LINK, key, row, e);
     json_decref(row);
     return ok;
@@ -513,8 +524,8 @@ bool fleet_forget(struct fleet *f, const char *id, struct err *e)
 
 /* ---- models ------------------------------------------------------------------------------- */
 
-static bool add_rows(struct fleet *f, const char *name, const json_t *model, const struct module *modules,
-                     uint32_t count, struct err *e)
+static bool add_rows(struct fleet *f, const char *name, const json_t *model,
+                     const struct module *modules, uint32_t count, struct err *e)
 {
     bool ok = state_put(f->state, STATE_MODEL, name, model, e);
     for (uint32_t i = 0; ok && i < count; i++) {
@@ -564,7 +575,8 @@ bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const str
             *fresh = modules[i];
             fresh->desired = NULL;
             fresh->desired_count = 0;
-            fresh->dims = json_incref(json_object_get(json_object_get(m->model, "dims"), fresh->digest.hex));
+            fresh->dims =
+                json_incref(json_object_get(json_object_get(m->model, "dims"), fresh->digest.hex));
         }
     }
     return ok;
@@ -586,7 +598,8 @@ bool fleet_remove_model(struct fleet *f, const char *name, struct err *e)
                    state_remove(f->state, STATE_PLACEMENT, gone.modules[i].hex, e);
     bool ok = state_end(f->state, rows, rows ? e : NULL) && rows;
     if (!ok) {
-        f->models[f->model_count++] = gone; /* the row that was there moved: order does not matter */
+        f->models[f->model_count++] =
+            gone; /* the row that was there moved: order does not matter */
         return false;
     }
     for (uint32_t i = 0; i < f->module_count;) {
@@ -615,7 +628,8 @@ bool fleet_place(struct fleet *f, struct module *m, const char *const *devices, 
 
 /* ---- figures ------------------------------------------------------------------------------ */
 
-uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char *device, bool *measured)
+uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char *device,
+                      bool *measured)
 {
     const struct profile *p = device ? fleet_profile(f, m->digest.hex, device) : NULL;
     for (uint32_t i = 0; !p && i < f->profile_count; i++)
@@ -676,7 +690,8 @@ static bool settled(struct fleet *f, const struct module *m)
     return living > 0;
 }
 
-static bool fill_module(struct fleet *f, const struct module *m, struct table_module *to, struct err *e)
+static bool fill_module(struct fleet *f, const struct module *m, struct table_module *to,
+                        struct err *e)
 {
     bool done = settled(f, m), measured;
     to->digest = m->digest;
@@ -741,9 +756,10 @@ static void fill_links(struct fleet *f, struct table *t)
         }
         if (ends[0] == UINT32_MAX || ends[1] == UINT32_MAX)
             continue;
-        t->links[t->link_count++] = (struct table_link){
-            .a = ends[0] < ends[1] ? ends[0] : ends[1], .b = ends[0] < ends[1] ? ends[1] : ends[0],
-            .latency_ms = f->links[i].latency_ms, .mbit = f->links[i].mbit};
+        t->links[t->link_count++] = (struct table_link){.a = ends[0] < ends[1] ? ends[0] : ends[1],
+                                                        .b = ends[0] < ends[1] ? ends[1] : ends[0],
+                                                        .latency_ms = f->links[i].latency_ms,
+                                                        .mbit = f->links[i].mbit};
     }
 }
 

@@ -16,10 +16,10 @@
 #include "wire/table.h"
 
 struct device {
-    struct join_request join;      /* as it said at the last join; join.id is its id */
+    struct join_request join; /* as it said at the last join; join.id is its id */
     bool alive;
-    int64_t heard_ns;              /* last heartbeat, monotonic; 0: not since our start */
-    struct heartbeat last;         /* latest, owned */
+    int64_t heard_ns;      /* last heartbeat, monotonic; 0: not since our start */
+    struct heartbeat last; /* latest, owned */
     bool draining;
 };
 
@@ -29,25 +29,25 @@ struct profile {
     char device[WIRE_ID_MAX];
     uint64_t anonymous, file, pss, peak;
     double load_ms, run_ms;
-    int64_t wall_ms;               /* when measured */
+    int64_t wall_ms; /* when measured */
 };
 
 struct module {
     struct digest digest;
-    char name[WIRE_NAME_MAX];      /* file name without .onnx, of the first model that brought it */
+    char name[WIRE_NAME_MAX]; /* file name without .onnx, of the first model that brought it */
     uint64_t file_bytes, weight_bytes;
-    double gflop;                  /* at batch 1; 0 = unknown */
-    uint64_t output_bytes;         /* at batch 1, an estimate for the cost model */
-    json_t *dims;                  /* {"PORT.INDEX": size} to measure it with; owned, or NULL */
-    char (*desired)[WIRE_ID_MAX];  /* device ids, owned */
+    double gflop;                 /* at batch 1; 0 = unknown */
+    uint64_t output_bytes;        /* at batch 1, an estimate for the cost model */
+    json_t *dims;                 /* {"PORT.INDEX": size} to measure it with; owned, or NULL */
+    char (*desired)[WIRE_ID_MAX]; /* device ids, owned */
     uint32_t desired_count;
-    char reason[512];              /* why there, for people */
+    char reason[512]; /* why there, for people */
 };
 
 struct model_entry {
     char name[WIRE_NAME_MAX];
-    json_t *model;                 /* task/model.h as JSON, owned */
-    struct digest *modules;        /* owned */
+    json_t *model;          /* task/model.h as JSON, owned */
+    struct digest *modules; /* owned */
     uint32_t module_count;
 };
 
@@ -58,10 +58,10 @@ struct link_entry {
 };
 
 struct fleet {
-    struct state *state;           /* borrowed */
+    struct state *state; /* borrowed */
     char id[WIRE_ID_MAX];
-    char url[WIRE_URL_MAX];        /* coordinator's, for the table */
-    uint64_t version;              /* of the last table */
+    char url[WIRE_URL_MAX]; /* coordinator's, for the table */
+    uint64_t version;       /* of the last table */
     struct device *devices;
     uint32_t device_count;
     struct module *modules;
@@ -114,9 +114,11 @@ bool fleet_place(struct fleet *f, struct module *m, const char *const *devices, 
 
 /* Bytes that the module takes on a device: as measured there, else anywhere, else its file's size;
  * *measured says which. */
-uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char *device, bool *measured);
+uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char *device,
+                      bool *measured);
 /* ms of one run: as measured there, else by FLOPs or by the ratio of speeds. */
-double fleet_run_ms(struct fleet *f, const struct module *m, const struct device *d, bool *measured);
+double fleet_run_ms(struct fleet *f, const struct module *m, const struct device *d,
+                    bool *measured);
 
 /* The routing table as it should be now; NULL: no memory.  Its version is 0: the caller compares
  * and numbers it. */

@@ -15,10 +15,10 @@ struct coord {
     struct monitor lock;
     pthread_mutex_t change;
     struct fleet fleet;
-    json_t *table;              /* the last published one, owned */
-    bool dirty;                 /* something changed that the table may depend on */
-    bool replan;                /* a device came or went: places may have to change */
-    int64_t grace_ns;           /* after a start: devices have until then to report */
+    json_t *table;    /* the last published one, owned */
+    bool dirty;       /* something changed that the table may depend on */
+    bool replan;      /* a device came or went: places may have to change */
+    int64_t grace_ns; /* after a start: devices have until then to report */
     bool stop, started;
     pthread_t watcher;
 };

@@ -54,8 +54,9 @@ static json_t *devices_json(struct coord *c)
     for (uint32_t i = 0; i < c->fleet.device_count; i++) {
         const struct device *d = &c->fleet.devices[i];
         if (usable(d))
-            json_array_append_new(list, json_pack("{s:s,s:I,s:i}", "name", d->join.name, "memory_bytes",
-                                                  (json_int_t)d->join.memory_bytes, "lanes", (int)d->join.lanes));
+            json_array_append_new(list, json_pack("{s:s,s:I,s:i}", "name", d->join.name,
+                                                  "memory_bytes", (json_int_t)d->join.memory_bytes,
+                                                  "lanes", (int)d->join.lanes));
     }
     return list;
 }
@@ -81,8 +82,9 @@ static json_t *modules_json(struct coord *c, const struct scope *s)
             json_object_set_new(run_ms, d->join.name, json_real(ms > 1e-6 ? ms : 1e-6));
         }
         module_key(m, key, sizeof(key));
-        json_array_append_new(list, json_pack("{s:s,s:I,s:I,s:o}", "name", key, "memory_bytes", (json_int_t)memory,
-                                              "output_bytes", (json_int_t)m->output_bytes, "run_ms", run_ms));
+        json_array_append_new(list, json_pack("{s:s,s:I,s:I,s:o}", "name", key, "memory_bytes",
+                                              (json_int_t)memory, "output_bytes",
+                                              (json_int_t)m->output_bytes, "run_ms", run_ms));
     }
     return list;
 }
@@ -94,8 +96,9 @@ static json_t *links_json(struct coord *c)
         const struct link_entry *l = &c->fleet.links[i];
         const struct device *a = fleet_device(&c->fleet, l->a), *b = fleet_device(&c->fleet, l->b);
         if (a && b && usable(a) && usable(b))
-            json_array_append_new(list, json_pack("{s:s,s:s,s:f,s:f}", "a", a->join.name, "b", b->join.name,
-                                                  "latency_ms", l->latency_ms, "mbit", l->mbit));
+            json_array_append_new(list, json_pack("{s:s,s:s,s:f,s:f}", "a", a->join.name, "b",
+                                                  b->join.name, "latency_ms", l->latency_ms, "mbit",
+                                                  l->mbit));
     }
     return list;
 }
@@ -130,8 +133,8 @@ static json_t *from_json(const struct program *p, const struct program_call *c)
 }
 
 /* One program as a model of the instance; false when one of its modules is not known. */
-static bool program_json(struct coord *c, const struct program *p, const char *name, json_t **model, json_t **input_bytes,
-                         json_t **runs)
+static bool program_json(struct coord *c, const struct program *p, const char *name, json_t **model,
+                         json_t **input_bytes, json_t **runs)
 {
     json_t *calls = json_array();
     *input_bytes = json_object();
@@ -147,7 +150,8 @@ static bool program_json(struct coord *c, const struct program *p, const char *n
             return false;
         }
         module_key(m, key, sizeof(key));
-        json_array_append_new(calls, json_pack("{s:s,s:s,s:o}", "id", call->id, "module", key, "from", from_json(p, call)));
+        json_array_append_new(calls, json_pack("{s:s,s:s,s:o}", "id", call->id, "module", key,
+                                               "from", from_json(p, call)));
         double bytes = media_bytes(call) * (call->each ? CANDIDATES_GUESS : 1);
         if (bytes > 0)
             json_object_set_new(*input_bytes, call->id, json_integer((json_int_t)bytes));
@@ -159,7 +163,8 @@ static bool program_json(struct coord *c, const struct program *p, const char *n
     return true;
 }
 
-static void add_model(struct coord *c, const struct model_entry *m, const char *source, json_t *models, json_t *requests)
+static void add_model(struct coord *c, const struct model_entry *m, const char *source,
+                      json_t *models, json_t *requests)
 {
     struct program **programs;
     int count;
@@ -173,8 +178,9 @@ static void add_model(struct coord *c, const struct model_entry *m, const char *
             continue;
         json_array_append_new(models, model);
         json_array_append_new(requests,
-                              json_pack("{s:s,s:s,s:f,s:o,s:o,s:i}", "model", name, "source", source, "weight",
-                                        1.0 / count, "input_bytes", input_bytes, "runs", runs, "answer_bytes", ANSWER_BYTES));
+                              json_pack("{s:s,s:s,s:f,s:o,s:o,s:i}", "model", name, "source",
+                                        source, "weight", 1.0 / count, "input_bytes", input_bytes,
+                                        "runs", runs, "answer_bytes", ANSWER_BYTES));
     }
     model_programs_free(programs, count);
 }
@@ -194,9 +200,10 @@ static json_t *instance_json(struct coord *c, const struct scope *s)
     for (uint32_t i = 0; i < c->fleet.model_count; i++)
         if (s->models[i])
             add_model(c, &c->fleet.models[i], source->join.name, models, requests);
-    return json_pack("{s:s,s:s,s:o,s:{s:f,s:f},s:o,s:o,s:o,s:o}", "name", "fleet", "objective", "latency", "devices",
-                     devices_json(c), "default_link", "latency_ms", 0.2, "mbit", 1000.0, "links", links_json(c),
-                     "modules", modules_json(c, s), "models", models, "requests", requests);
+    return json_pack("{s:s,s:s,s:o,s:{s:f,s:f},s:o,s:o,s:o,s:o}", "name", "fleet", "objective",
+                     "latency", "devices", devices_json(c), "default_link", "latency_ms", 0.2,
+                     "mbit", 1000.0, "links", links_json(c), "modules", modules_json(c, s),
+                     "models", models, "requests", requests);
 }
 
 /* Places that stay: those of modules that live where they shall be. */
@@ -225,7 +232,8 @@ static bool solve(struct coord *c, const struct scope *s, json_t **answer, struc
     if (!source_device(c))
         return err_set(e, ERR_NO_PLACE, "placement: no device is alive");
     json_t *instance = instance_json(c, s), *pins = pins_json(c, s);
-    struct plan_options o = {.method = PLAN_BEST_GREEDY, .limit_evals = PLAN_EVALS, .pins = pins, .explain = true};
+    struct plan_options o = {
+        .method = PLAN_BEST_GREEDY, .limit_evals = PLAN_EVALS, .pins = pins, .explain = true};
     bool ok = instance && plan_run_json(instance, &o, answer, e);
     if (!instance)
         err_set(e, ERR_MEMORY, "placement: no memory");
@@ -285,7 +293,8 @@ static bool take_over(struct coord *c, const struct scope *s, const json_t *answ
             if (d)
                 ids[count++] = d->join.id;
         }
-        if (!same_place(m, ids, count) && !fleet_place(&c->fleet, m, ids, count, reason_of(answer, key), e))
+        if (!same_place(m, ids, count) &&
+            !fleet_place(&c->fleet, m, ids, count, reason_of(answer, key), e))
             return false;
     }
     return true;

@@ -32,11 +32,11 @@ json_t *coord_model_json(struct coord *c, const struct model_entry *m)
     json_t *modules = json_array();
     for (uint32_t i = 0; i < m->module_count; i++) {
         const struct module *x = fleet_module(&c->fleet, m->modules[i].hex);
-        json_array_append_new(modules, json_pack("{s:s,s:s}", "digest", m->modules[i].hex, "name",
-                                                 x ? x->name : ""));
+        json_array_append_new(
+            modules, json_pack("{s:s,s:s}", "digest", m->modules[i].hex, "name", x ? x->name : ""));
     }
-    return json_pack("{s:s,s:o,s:o,s:b}", "name", m->name, "tasks", tasks_of(m), "modules", modules, "ready",
-                     (int)servable(c, m));
+    return json_pack("{s:s,s:o,s:o,s:b}", "name", m->name, "tasks", tasks_of(m), "modules", modules,
+                     "ready", (int)servable(c, m));
 }
 
 void coord_handle_models(struct net_request *r, void *coord)
@@ -75,11 +75,12 @@ static json_t *places_of(struct coord *c, const struct module *m)
         if (!desired && !r)
             continue;
         double ms = fleet_run_ms(&c->fleet, m, d, &measured);
-        json_array_append_new(
-            list, json_pack("{s:s,s:s,s:b,s:f,s:b,s:s,s:I,s:b}", "device", d->join.name, "state",
-                            module_state_name(r ? r->state : MODULE_ABSENT), "desired", (int)desired, "run_ms",
-                            ms, "measured", (int)measured, "error", r ? r->error : "", "runs",
-                            (json_int_t)(r ? r->runs : 0), "alive", (int)d->alive));
+        json_array_append_new(list,
+                              json_pack("{s:s,s:s,s:b,s:f,s:b,s:s,s:I,s:b}", "device", d->join.name,
+                                        "state", module_state_name(r ? r->state : MODULE_ABSENT),
+                                        "desired", (int)desired, "run_ms", ms, "measured",
+                                        (int)measured, "error", r ? r->error : "", "runs",
+                                        (json_int_t)(r ? r->runs : 0), "alive", (int)d->alive));
     }
     return list;
 }
@@ -88,10 +89,11 @@ static json_t *module_json(struct coord *c, const struct module *m)
 {
     bool measured;
     uint64_t memory = fleet_memory(&c->fleet, m, NULL, &measured);
-    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:o,s:o,s:s}", "digest", m->digest.hex, "name", m->name,
-                     "file_bytes", (json_int_t)m->file_bytes, "weight_bytes", (json_int_t)m->weight_bytes,
-                     "memory_bytes", (json_int_t)memory, "memory_measured", (int)measured, "gflop", m->gflop,
-                     "models", users_of(c, m), "devices", places_of(c, m), "reason", m->reason);
+    return json_pack("{s:s,s:s,s:I,s:I,s:I,s:b,s:f,s:o,s:o,s:s}", "digest", m->digest.hex, "name",
+                     m->name, "file_bytes", (json_int_t)m->file_bytes, "weight_bytes",
+                     (json_int_t)m->weight_bytes, "memory_bytes", (json_int_t)memory,
+                     "memory_measured", (int)measured, "gflop", m->gflop, "models", users_of(c, m),
+                     "devices", places_of(c, m), "reason", m->reason);
 }
 
 void coord_handle_modules(struct net_request *r, void *coord)
@@ -112,9 +114,9 @@ static json_t *links_of(struct coord *c, const struct device *d)
         const struct device *other = &c->fleet.devices[i];
         const struct link_entry *l = fleet_link(&c->fleet, d->join.id, other->join.id);
         if (other != d && l)
-            json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:I}", "device", other->join.name, "latency_ms",
-                                                  l->latency_ms, "mbit", l->mbit, "measured_at_ms",
-                                                  (json_int_t)l->wall_ms));
+            json_array_append_new(list, json_pack("{s:s,s:f,s:f,s:I}", "device", other->join.name,
+                                                  "latency_ms", l->latency_ms, "mbit", l->mbit,
+                                                  "measured_at_ms", (json_int_t)l->wall_ms));
     }
     return list;
 }
@@ -128,22 +130,23 @@ static json_t *device_json(struct coord *c, const struct device *d)
         const struct module *x = fleet_module(&c->fleet, m->digest.hex);
         if (m->state == MODULE_READY)
             used += m->anonymous + m->file;
-        json_array_append_new(modules, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:f}", "digest", m->digest.hex, "name",
-                                                 x ? x->name : "", "state", module_state_name(m->state),
-                                                 "anonymous", (json_int_t)m->anonymous, "file",
-                                                 (json_int_t)m->file, "peak", (json_int_t)m->peak, "run_ms",
-                                                 m->run_ms));
+        json_array_append_new(
+            modules, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:f}", "digest", m->digest.hex, "name",
+                               x ? x->name : "", "state", module_state_name(m->state), "anonymous",
+                               (json_int_t)m->anonymous, "file", (json_int_t)m->file, "peak",
+                               (json_int_t)m->peak, "run_ms", m->run_ms));
     }
     double ago = d->heard_ns ? clock_ms_since(d->heard_ns) : -1;
-    return json_pack("{s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:I,s:I,s:i,s:i,s:f,s:s,s:s,s:f,s:i,s:i,s:I,s:o,s:o}", "id",
-                     d->join.id, "name", d->join.name, "peer_url", d->join.peer_url, "public_url",
-                     d->join.public_url, "alive", (int)d->alive, "memory_bytes",
-                     (json_int_t)d->join.memory_bytes, "used_bytes", (json_int_t)used, "base_bytes",
-                     (json_int_t)d->last.base_bytes, "footprint_bytes", (json_int_t)d->last.footprint_bytes,
-                     "lanes", (int)d->join.lanes, "threads", (int)d->join.threads, "gflops", d->join.gflops,
-                     "emulated", d->join.emulate, "runtime", d->join.runtime, "heard_ms_ago", ago, "running",
-                     (int)d->last.running, "waiting", (int)d->last.waiting, "runner_restarts",
-                     (json_int_t)d->last.runner_restarts, "modules", modules, "links", links_of(c, d));
+    return json_pack(
+        "{s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:I,s:I,s:i,s:i,s:f,s:s,s:s,s:f,s:i,s:i,s:I,s:o,s:o}", "id",
+        d->join.id, "name", d->join.name, "peer_url", d->join.peer_url, "public_url",
+        d->join.public_url, "alive", (int)d->alive, "memory_bytes",
+        (json_int_t)d->join.memory_bytes, "used_bytes", (json_int_t)used, "base_bytes",
+        (json_int_t)d->last.base_bytes, "footprint_bytes", (json_int_t)d->last.footprint_bytes,
+        "lanes", (int)d->join.lanes, "threads", (int)d->join.threads, "gflops", d->join.gflops,
+        "emulated", d->join.emulate, "runtime", d->join.runtime, "heard_ms_ago", ago, "running",
+        (int)d->last.running, "waiting", (int)d->last.waiting, "runner_restarts",
+        (json_int_t)d->last.runner_restarts, "modules", modules, "links", links_of(c, d));
 }
 
 void coord_handle_devices(struct net_request *r, void *coord)
@@ -184,12 +187,13 @@ void coord_handle_status(struct net_request *r, void *coord)
     }
     for (uint32_t i = 0; i < c->fleet.model_count; i++)
         ready += servable(c, &c->fleet.models[i]);
-    json_t *o = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I}", "version", S2M3_VERSION, "fleet",
-                          c->fleet.id, "table_version", (json_int_t)c->fleet.version, "devices",
-                          (int)c->fleet.device_count, "devices_alive", alive, "models", (int)c->fleet.model_count,
-                          "models_ready", ready, "modules", (int)c->fleet.module_count, "memory_unshared_bytes",
-                          (json_int_t)unshared, "memory_shared_bytes", (json_int_t)shared, "requests",
-                          (json_int_t)requests, "errors", (json_int_t)errors);
+    json_t *o = json_pack(
+        "{s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I}", "version", S2M3_VERSION, "fleet",
+        c->fleet.id, "table_version", (json_int_t)c->fleet.version, "devices",
+        (int)c->fleet.device_count, "devices_alive", alive, "models", (int)c->fleet.model_count,
+        "models_ready", ready, "modules", (int)c->fleet.module_count, "memory_unshared_bytes",
+        (json_int_t)unshared, "memory_shared_bytes", (json_int_t)shared, "requests",
+        (json_int_t)requests, "errors", (json_int_t)errors);
     monitor_unlock(&c->lock);
     net_reply_json(r, 200, o);
 }

@@ -64,8 +64,13 @@ static void push_all(struct coord *c, const struct push *p)
         (void)snprintf(url, sizeof(url), "%s/s2m3/v1/table", p->urls[i]);
         struct net_header type = {"Content-Type", "application/json"};
         struct net_part part = {p->text, strlen(p->text)};
-        struct net_call call = {.method = "POST", .url = url, .headers = &type, .header_count = 1,
-                                .parts = &part, .part_count = 1, .deadline_ns = clock_deadline_ms(PUSH_MS),
+        struct net_call call = {.method = "POST",
+                                .url = url,
+                                .headers = &type,
+                                .header_count = 1,
+                                .parts = &part,
+                                .part_count = 1,
+                                .deadline_ns = clock_deadline_ms(PUSH_MS),
                                 .max_response = 65536};
         if (net_call(c->client, &call, &a, &e))
             net_answer_clear(&a);
@@ -115,7 +120,8 @@ void coord_publish(struct coord *c)
     json_t *o = early ? NULL : renew(c, &e);
     for (uint32_t i = 0; o && i < c->fleet.device_count; i++)
         if (c->fleet.devices[i].alive)
-            (void)snprintf(p->urls[p->count++], WIRE_URL_MAX, "%s", c->fleet.devices[i].join.peer_url);
+            (void)snprintf(p->urls[p->count++], WIRE_URL_MAX, "%s",
+                           c->fleet.devices[i].join.peer_url);
     monitor_unlock(&c->lock);
     if (e.text[0])
         log_debug("coord", "table: %s", e.text);

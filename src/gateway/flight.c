@@ -22,12 +22,12 @@
 /* One call of one attempt. */
 struct instance {
     int call, item;
-    int device;                     /* index in the table */
+    int device; /* index in the table */
     const struct table_module *module;
     double expected_ms;
     bool ok;
     struct err error;
-    struct call_answer answer;      /* owned when ok */
+    struct call_answer answer; /* owned when ok */
 };
 
 struct attempt {
@@ -38,7 +38,7 @@ struct attempt {
     int call_device[PROGRAM_CALLS_MAX]; /* of calls that others deliver to or from */
     atomic_int next;
     atomic_bool failed;
-    struct cancel *cancel;          /* fired by the client, or by the first failure */
+    struct cancel *cancel; /* fired by the client, or by the first failure */
 };
 
 /* ---- which instances, and where ------------------------------------------------------------- */
@@ -64,7 +64,8 @@ static bool make_list(struct attempt *a, struct err *e)
 }
 
 /* Where a call's inputs come from, and how many bytes. */
-static double sources(const struct attempt *a, const struct program_call *c, int item, int self, int *from, int *count)
+static double sources(const struct attempt *a, const struct program_call *c, int item, int self,
+                      int *from, int *count)
 {
     double bytes = 0;
     *count = 0;
@@ -98,7 +99,8 @@ static bool place(struct attempt *a, const bool *banned, struct err *e)
         int from[PROGRAM_INPUTS_MAX], count;
         x->module = table_find_module(f->table, c->module.hex);
         if (!x->module)
-            return err_set(e, ERR_NO_PLACE, "module %.12s: is not in the routing table", c->module.hex);
+            return err_set(e, ERR_NO_PLACE, "module %.12s: is not in the routing table",
+                           c->module.hex);
         double bytes = sources(a, c, x->item, self, from, &count);
         x->device = route_choose(f->gateway, f->table, x->module, from, count, bytes, banned, e);
         if (x->device < 0)
@@ -130,7 +132,8 @@ static uint64_t reserve_of(const struct program_call *c)
     return n < WIRE_BODY_MAX ? n : WIRE_BODY_MAX;
 }
 
-static void add_inputs(const struct flight *f, const struct program_call *c, int item, struct call *m)
+static void add_inputs(const struct flight *f, const struct program_call *c, int item,
+                       struct call *m)
 {
     for (int i = 0; i < c->input_count; i++) {
         const struct program_input *in = &c->inputs[i];
@@ -227,8 +230,14 @@ static bool post_call(const struct attempt *a, const struct instance *x, const s
         body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
     (void)snprintf(url, sizeof(url), "%s/s2m3/v1/call", f->table->devices[x->device].peer_url);
     struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
-    struct net_call call = {.method = "POST", .url = url, .headers = &type, .header_count = 1, .parts = body,
-                            .part_count = (size_t)count + 1, .deadline_ns = f->deadline_ns, .cancel = a->cancel};
+    struct net_call call = {.method = "POST",
+                            .url = url,
+                            .headers = &type,
+                            .header_count = 1,
+                            .parts = body,
+                            .part_count = (size_t)count + 1,
+                            .deadline_ns = f->deadline_ns,
+                            .cancel = a->cancel};
     struct net_answer answer;
     ok = net_call(f->gateway->options.client, &call, &answer, e);
     free(head);
@@ -245,10 +254,12 @@ static bool post_call(const struct attempt *a, const struct instance *x, const s
     return ok;
 }
 
-static void note_span(const struct attempt *a, const struct instance *x, const struct call *m, double start_ms)
+static void note_span(const struct attempt *a, const struct instance *x, const struct call *m,
+                      double start_ms)
 {
     const struct flight *f = a->flight;
-    struct span s = {.attempt = a->number, .start_ms = start_ms,
+    struct span s = {.attempt = a->number,
+                     .start_ms = start_ms,
                      .total_ms = clock_ms_since(f->start_ns) - start_ms};
     memcpy(s.call, m->key.call, sizeof(s.call));
     (void)snprintf(s.module, sizeof(s.module), "%s", x->module->name);
@@ -362,7 +373,8 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
     const struct flight *f = a->flight;
     const struct program_answer *want = &f->program->answer;
     struct answer_input in = {0};
-    struct tensor *candidates = calloc((size_t)f->request->candidate_count + 1, sizeof(*candidates));
+    struct tensor *candidates =
+        calloc((size_t)f->request->candidate_count + 1, sizeof(*candidates));
     if (!candidates)
         return err_set(e, ERR_MEMORY, "gateway: no memory");
     bool whole = true;
@@ -388,7 +400,8 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
 
 enum outcome { DONE, FAILED, AGAIN };
 
-static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t **ret, struct err *e)
+static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t **ret,
+                        struct err *e)
 {
     struct attempt a = {.flight = f, .number = number, .cancel = cancel_new()};
     enum outcome outcome = FAILED;
@@ -418,7 +431,8 @@ static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t 
 static void wait_for_table(struct flight *f, const struct table *known)
 {
     int64_t end = clock_deadline_ms(RETRY_PAUSE_MS);
-    struct table *t = table_slot_wait(f->gateway->options.slot, known->version, end < f->deadline_ns ? end : f->deadline_ns);
+    struct table *t = table_slot_wait(f->gateway->options.slot, known->version,
+                                      end < f->deadline_ns ? end : f->deadline_ns);
     table_unref(t);
 }
 

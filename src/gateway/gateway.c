@@ -11,19 +11,25 @@
 static const char accepted[] = "application/json, image/, audio/, text/plain";
 
 static const struct net_route routes[] = {
-    {"POST", "/pipeline/{task}/{model}", REQUEST_BODY_MAX, 0, gateway_handle_pipeline, "A task by name", accepted, NULL},
-    {"POST", "/models/{model}", REQUEST_BODY_MAX, 0, gateway_handle_pipeline, "What the model does with such an input",
-     accepted, NULL},
-    {"GET", "/s2m3/v1/traces/{id}", 0, NET_CONTROL, gateway_handle_trace, "Spans of a recent request", NULL, NULL},
-    {"GET", "/metrics", 0, NET_CONTROL, gateway_handle_metrics, "Counters for Prometheus", NULL, NULL},
+    {"POST", "/pipeline/{task}/{model}", REQUEST_BODY_MAX, 0, gateway_handle_pipeline,
+     "A task by name", accepted, NULL},
+    {"POST", "/models/{model}", REQUEST_BODY_MAX, 0, gateway_handle_pipeline,
+     "What the model does with such an input", accepted, NULL},
+    {"GET", "/s2m3/v1/traces/{id}", 0, NET_CONTROL, gateway_handle_trace,
+     "Spans of a recent request", NULL, NULL},
+    {"GET", "/metrics", 0, NET_CONTROL, gateway_handle_metrics, "Counters for Prometheus", NULL,
+     NULL},
     {"GET", "/healthz", 0, NET_CONTROL, gateway_handle_health, "Is the process up", NULL, NULL},
-    {"GET", "/readyz", 0, NET_CONTROL, gateway_handle_ready, "Can requests be answered", NULL, NULL},
+    {"GET", "/readyz", 0, NET_CONTROL, gateway_handle_ready, "Can requests be answered", NULL,
+     NULL},
 };
 
 static const struct net_route relay_routes[] = {
     {"GET", "/s2m3/v1/{rest...}", 0, 0, gateway_handle_relay, "Ask the coordinator", NULL, NULL},
-    {"POST", "/s2m3/v1/{rest...}", RELAY_BODY_MAX, 0, gateway_handle_relay, "Ask the coordinator", NULL, NULL},
-    {"PUT", "/s2m3/v1/{rest...}", RELAY_BODY_MAX, 0, gateway_handle_relay, "Ask the coordinator", NULL, NULL},
+    {"POST", "/s2m3/v1/{rest...}", RELAY_BODY_MAX, 0, gateway_handle_relay, "Ask the coordinator",
+     NULL, NULL},
+    {"PUT", "/s2m3/v1/{rest...}", RELAY_BODY_MAX, 0, gateway_handle_relay, "Ask the coordinator",
+     NULL, NULL},
     {"DELETE", "/s2m3/v1/{rest...}", 0, 0, gateway_handle_relay, "Ask the coordinator", NULL, NULL},
 };
 

@@ -18,12 +18,12 @@
 struct gateway;
 
 struct gateway_options {
-    struct net_client *client;      /* borrowed */
-    struct table_slot *slot;        /* borrowed */
+    struct net_client *client; /* borrowed */
+    struct table_slot *slot;   /* borrowed */
     /* This process's device id, "" when it has no node; for routes and transfer times. */
     const char *(*self_id)(void *ctx);
     void *ctx;
-    uint64_t timeout_ms;            /* of a request; 0: 60 s */
+    uint64_t timeout_ms; /* of a request; 0: 60 s */
 };
 
 bool gateway_create(const struct gateway_options *o, struct gateway **ret, struct err *e);

@@ -18,9 +18,9 @@ struct book {
 };
 
 struct counters {
-    atomic_ullong requests, errors;  /* since start */
-    atomic_ullong calls, repeats;    /* to nodes; attempts after the first */
-    atomic_ullong latency_us;        /* sum over requests */
+    atomic_ullong requests, errors; /* since start */
+    atomic_ullong calls, repeats;   /* to nodes; attempts after the first */
+    atomic_ullong latency_us;       /* sum over requests */
     atomic_uint under_way;
 };
 
@@ -29,9 +29,9 @@ struct gateway {
     struct load *load;
     struct traces *traces;
     struct counters counters;
-    struct monitor lock;             /* of the book and the usage */
+    struct monitor lock; /* of the book and the usage */
     struct book *book;
-    json_t *usage;                   /* requests per "model\ttask" since the last heartbeat */
+    json_t *usage; /* requests per "model\ttask" since the last heartbeat */
 };
 
 /* book.c: the book of the current table (one reference), or NULL: no table yet. */
@@ -42,8 +42,8 @@ int book_model(const struct book *b, const char *name);
 
 /* route.c: a device of the table for a call.  from: devices that send it tensors (indexes),
  * bytes: how much in all.  banned: one flag per device.  -1 with e set: none is left. */
-int route_choose(struct gateway *g, const struct table *t, const struct table_module *m, const int *from, int from_count,
-                 double bytes, const bool *banned, struct err *e);
+int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
+                 const int *from, int from_count, double bytes, const bool *banned, struct err *e);
 
 /* flight.c: runs a program for a request. */
 struct flight {
@@ -52,9 +52,9 @@ struct flight {
     const struct program *program;
     const struct request *request;
     const char *id;
-    bool fresh;                      /* no cached results */
+    bool fresh; /* no cached results */
     int64_t start_ns, deadline_ns;
-    struct cancel *cancel;           /* of the client */
+    struct cancel *cancel; /* of the client */
     struct trace *trace;
 };
 /* *ret: the task's answer, a new reference. */

@@ -9,13 +9,14 @@
 #include <sys/random.h>
 
 #define TIMEOUT_MS_DEFAULT 60000
-#define TABLE_RETRIES 24 /* tables that a request may try: one that is older than the fleet is not its last word */
+#define TABLE_RETRIES                                                                              \
+    24 /* tables that a request may try: one that is older than the fleet is not its last word */
 
 /* A request as it is answered. */
 struct ask {
     struct gateway *gateway;
     struct net_request *http;
-    const char *task;            /* NULL: what the model does with such an input */
+    const char *task; /* NULL: what the model does with such an input */
     const char *model;
     struct request request;
     char id[WIRE_ID_MAX];
@@ -42,7 +43,8 @@ static void count_usage(struct gateway *g, const char *model, const char *task)
 }
 
 /* One table's worth of attempts.  *known: the version that was tried. */
-static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_t *known, struct err *e)
+static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_t *known,
+                      struct err *e)
 {
     struct gateway *g = a->gateway;
     struct book *b = gateway_book(g);
@@ -54,14 +56,22 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
     if (!ok)
         err_set(e, model < 0 ? ERR_NOT_FOUND : ERR_INTERNAL, "model '%.80s': %s", a->model,
                 model < 0 ? "there is none of that name" : "its programs can't be read");
-    int chosen = ok ? request_choose(b->programs[model], b->counts[model], a->task, &a->request, e) : -1;
+    int chosen =
+        ok ? request_choose(b->programs[model], b->counts[model], a->task, &a->request, e) : -1;
     if (chosen >= 0) {
         const struct program *p = b->programs[model][chosen];
         if (!*trace)
             *trace = trace_begin(g->traces, a->id, p->task, a->model);
-        struct flight f = {.gateway = g, .table = b->table, .program = p, .request = &a->request, .id = a->id,
-                           .fresh = a->fresh, .start_ns = a->start_ns, .deadline_ns = a->deadline_ns,
-                           .cancel = net_request_cancel(a->http), .trace = *trace};
+        struct flight f = {.gateway = g,
+                           .table = b->table,
+                           .program = p,
+                           .request = &a->request,
+                           .id = a->id,
+                           .fresh = a->fresh,
+                           .start_ns = a->start_ns,
+                           .deadline_ns = a->deadline_ns,
+                           .cancel = net_request_cancel(a->http),
+                           .trace = *trace};
         ok = request_fit(&a->request, p, e) && flight_run(&f, ret, e);
         if (ok)
             count_usage(g, a->model, p->task);
@@ -115,8 +125,11 @@ static bool knows_model(struct gateway *g, const char *model, struct err *e)
 void gateway_handle_pipeline(struct net_request *r, void *gateway)
 {
     struct gateway *g = gateway;
-    struct ask a = {.gateway = g, .http = r, .task = net_request_param(r, "task"),
-                    .model = net_request_param(r, "model"), .start_ns = clock_now_ns()};
+    struct ask a = {.gateway = g,
+                    .http = r,
+                    .task = net_request_param(r, "task"),
+                    .model = net_request_param(r, "model"),
+                    .start_ns = clock_now_ns()};
     struct err e = {0};
     struct trace *trace = NULL;
     json_t *value = NULL;
@@ -135,7 +148,8 @@ void gateway_handle_pipeline(struct net_request *r, void *gateway)
               answer(&a, &trace, &value, &e);
     if (!ok)
         atomic_fetch_add(&g->counters.errors, 1);
-    atomic_fetch_add(&g->counters.latency_us, (unsigned long long)(clock_ms_since(a.start_ns) * 1000));
+    atomic_fetch_add(&g->counters.latency_us,
+                     (unsigned long long)(clock_ms_since(a.start_ns) * 1000));
     atomic_fetch_sub(&g->counters.under_way, 1);
     reply(&a, trace, ok ? value : NULL, &e);
     trace_end(trace, clock_ms_since(a.start_ns), ok ? NULL : e.text);

@@ -31,8 +31,8 @@ static double inputs_ms(const struct table *t, const int *from, int count, int t
     return worst;
 }
 
-int route_choose(struct gateway *g, const struct table *t, const struct table_module *m, const int *from, int from_count,
-                 double bytes, const bool *banned, struct err *e)
+int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
+                 const int *from, int from_count, double bytes, const bool *banned, struct err *e)
 {
     int best = -1;
     double best_ms = 0;
@@ -42,15 +42,17 @@ int route_choose(struct gateway *g, const struct table *t, const struct table_mo
         if (!r->serving || !d->alive || banned[r->device])
             continue;
         double lanes = d->lanes ? d->lanes : 1;
-        double ms = load_pending_ms(g->load, d->id) / lanes + inputs_ms(t, from, from_count, (int)r->device, bytes) +
-                    r->run_ms + (load_shunned(g->load, d->id) ? SHUNNED_MS : 0);
+        double ms = load_pending_ms(g->load, d->id) / lanes +
+                    inputs_ms(t, from, from_count, (int)r->device, bytes) + r->run_ms +
+                    (load_shunned(g->load, d->id) ? SHUNNED_MS : 0);
         if (best < 0 || ms < best_ms) {
             best = (int)r->device;
             best_ms = ms;
         }
     }
     if (best < 0)
-        err_set(e, ERR_NO_PLACE, "module '%s' (%.12s): no device that holds it can be reached (%u hold it)", m->name,
+        err_set(e, ERR_NO_PLACE,
+                "module '%s' (%.12s): no device that holds it can be reached (%u hold it)", m->name,
                 m->digest.hex, m->replica_count);
     return best;
 }

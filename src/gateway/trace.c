@@ -14,7 +14,7 @@ struct trace {
     char error[200];
     struct span *spans;
     int count;
-    int holders;          /* the ring and the request; under the ring's lock */
+    int holders; /* the ring and the request; under the ring's lock */
 };
 
 struct traces {
@@ -49,7 +49,8 @@ void traces_free(struct traces *t)
     free(t);
 }
 
-struct trace *trace_begin(struct traces *t, const char *request, const char *task, const char *model)
+struct trace *trace_begin(struct traces *t, const char *request, const char *task,
+                          const char *model)
 {
     struct trace *x = calloc(1, sizeof(*x));
     if (!x)
@@ -113,12 +114,13 @@ void trace_end(struct trace *t, double total_ms, const char *error)
 
 static json_t *span_json(const struct span *s)
 {
-    return json_pack("{s:s,s:s,s:s,s:s,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:b,s:b,s:s}", "call", s->call, "module",
-                     s->module, "digest", s->digest, "device", s->device, "attempt", (int)s->attempt, "start_ms",
-                     s->start_ms, "total_ms", s->total_ms, "wait_ms", s->times.wait_ms, "prepare_ms",
-                     s->times.prepare_ms, "queue_ms", s->times.queue_ms, "run_ms", s->times.run_ms, "deliver_ms",
-                     s->times.deliver_ms, "cached", (int)s->times.cached, "emulated", (int)s->times.emulated,
-                     "error", s->error);
+    return json_pack("{s:s,s:s,s:s,s:s,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:b,s:b,s:s}", "call",
+                     s->call, "module", s->module, "digest", s->digest, "device", s->device,
+                     "attempt", (int)s->attempt, "start_ms", s->start_ms, "total_ms", s->total_ms,
+                     "wait_ms", s->times.wait_ms, "prepare_ms", s->times.prepare_ms, "queue_ms",
+                     s->times.queue_ms, "run_ms", s->times.run_ms, "deliver_ms",
+                     s->times.deliver_ms, "cached", (int)s->times.cached, "emulated",
+                     (int)s->times.emulated, "error", s->error);
 }
 
 json_t *traces_json(struct traces *t, const char *request)
@@ -132,8 +134,8 @@ json_t *traces_json(struct traces *t, const char *request)
         json_t *spans = json_array();
         for (int k = 0; k < x->count; k++)
             json_array_append_new(spans, span_json(&x->spans[k]));
-        o = json_pack("{s:s,s:s,s:s,s:f,s:s,s:o}", "request", x->request, "task", x->task, "model", x->model,
-                      "total_ms", x->total_ms, "error", x->error, "spans", spans);
+        o = json_pack("{s:s,s:s,s:s,s:f,s:s,s:o}", "request", x->request, "task", x->task, "model",
+                      x->model, "total_ms", x->total_ms, "error", x->error, "spans", spans);
     }
     monitor_unlock(&t->lock);
     return o;

@@ -15,8 +15,8 @@
 #define BUCKETS 1024
 
 struct entry {
-    struct entry *next;           /* in the bucket */
-    struct entry *newer, *older;  /* in order of use; only ready ones */
+    struct entry *next;          /* in the bucket */
+    struct entry *newer, *older; /* in order of use; only ready ones */
     struct digest key;
     struct result result;
     size_t bytes;

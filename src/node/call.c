@@ -30,7 +30,8 @@ struct work {
 static bool add_input(struct work *w, const char *name, const struct tensor *t, struct err *e)
 {
     if (w->input_count >= WIRE_INPUTS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "call '%s': more than %d inputs", w->call.key.call, WIRE_INPUTS_MAX);
+        return err_set(e, ERR_TOO_LARGE, "call '%s': more than %d inputs", w->call.key.call,
+                       WIRE_INPUTS_MAX);
     struct named_tensor *in = &w->inputs[w->input_count++];
     (void)snprintf(in->name, sizeof(in->name), "%s", name);
     in->tensor = tensor_ref(t);
@@ -49,8 +50,8 @@ static bool wait_meeting(struct work *w, struct err *e)
     if (count == 0)
         return true;
     int64_t start = clock_now_ns();
-    if (!meeting_wait(w->node->meetings, &w->call.key, w->call.reserve, ports, count, w->deadline_ns,
-                      w->cancel, came, e))
+    if (!meeting_wait(w->node->meetings, &w->call.key, w->call.reserve, ports, count,
+                      w->deadline_ns, w->cancel, came, e))
         return false;
     w->answer.times.wait_ms = clock_ms_since(start);
     bool ok = true;
@@ -147,8 +148,8 @@ static bool compute(struct work *w, struct err *e)
     if (!prepare_media(w, e))
         return false;
     match_ports(w);
-    return node_run(w->node, w->module, w->inputs, w->input_count, w->deadline_ns, w->cancel, &w->result,
-                    &w->answer.times, e);
+    return node_run(w->node, w->module, w->inputs, w->input_count, w->deadline_ns, w->cancel,
+                    &w->result, &w->answer.times, e);
 }
 
 static bool run_or_recall(struct work *w, struct err *e)
@@ -177,12 +178,13 @@ static bool run_or_recall(struct work *w, struct err *e)
 
 /* ---- generation ----------------------------------------------------------------------------- */
 
-static bool generate_step(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs,
-                          struct err *e)
+static bool generate_step(void *ctx, const struct named_tensor *inputs, int count,
+                          struct tensor *outputs, struct err *e)
 {
     struct work *w = ctx;
     struct result r = {0};
-    if (!node_run(w->node, w->module, inputs, count, w->deadline_ns, w->cancel, &r, &w->answer.times, e))
+    if (!node_run(w->node, w->module, inputs, count, w->deadline_ns, w->cancel, &r,
+                  &w->answer.times, e))
         return false;
     for (int i = 0; i < r.count; i++)
         outputs[i] = r.outputs[i].tensor;
@@ -221,8 +223,8 @@ static const struct tensor *output(const struct work *w, const char *name, struc
     return NULL;
 }
 
-static bool send_delivery(struct node *n, const char *url, const struct delivery *d, struct cancel *cancel,
-                          int64_t deadline_ns, struct err *e)
+static bool send_delivery(struct node *n, const char *url, const struct delivery *d,
+                          struct cancel *cancel, int64_t deadline_ns, struct err *e)
 {
     json_t *header;
     struct frame_part parts[WIRE_PARTS_MAX];
@@ -241,9 +243,15 @@ static bool send_delivery(struct node *n, const char *url, const struct delivery
     char address[WIRE_URL_MAX + 32];
     (void)snprintf(address, sizeof(address), "%s/s2m3/v1/deliver", url);
     struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
-    struct net_call call = {.method = "POST", .url = address, .headers = &type, .header_count = 1,
-                            .parts = body, .part_count = (size_t)count + 1, .deadline_ns = deadline_ns,
-                            .max_response = 65536, .cancel = cancel};
+    struct net_call call = {.method = "POST",
+                            .url = address,
+                            .headers = &type,
+                            .header_count = 1,
+                            .parts = body,
+                            .part_count = (size_t)count + 1,
+                            .deadline_ns = deadline_ns,
+                            .max_response = 65536,
+                            .cancel = cancel};
     struct net_answer answer;
     ok = net_call(n->client, &call, &answer, e);
     free(head);
@@ -263,7 +271,9 @@ static bool deliver_one(struct work *w, const struct call_target *to, const stru
         return false;
     if (!device)
         return err_set(e, ERR_NOT_FOUND, "device '%s': not in the routing table", to->device);
-    struct delivery d = {.key = w->call.key, .reserve = to->reserve, .tensor = *t,
+    struct delivery d = {.key = w->call.key,
+                         .reserve = to->reserve,
+                         .tensor = *t,
                          .deadline_ms = (uint64_t)clock_left_ms(w->deadline_ns, 600000)};
     memcpy(d.key.call, to->call, sizeof(d.key.call));
     memcpy(d.port, to->port, sizeof(d.port));

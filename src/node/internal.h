@@ -16,40 +16,40 @@
 
 struct held_module {
     struct held_module *next;
-    struct module_report report;      /* figures and state */
-    struct exec_module *module;       /* set when ready */
-    uint32_t users;                   /* runs under way */
-    bool wanted;                      /* the table gives it to us */
-    json_t *dims;                     /* sizes to measure it with; owned, or NULL */
-    int64_t retry_ns;                 /* after a failure: not before */
+    struct module_report report; /* figures and state */
+    struct exec_module *module;  /* set when ready */
+    uint32_t users;              /* runs under way */
+    bool wanted;                 /* the table gives it to us */
+    json_t *dims;                /* sizes to measure it with; owned, or NULL */
+    int64_t retry_ns;            /* after a failure: not before */
 };
 
 struct node {
-    struct node_options options;      /* texts are owned copies */
+    struct node_options options; /* texts are owned copies */
     char *name, *data_dir, *coordinator_url, *runtime_path, *runner_path;
     struct net_client *client;
     struct table_slot *slot;
     struct blobs *blobs;
-    struct state *state;              /* node.db: id, figures, last table */
+    struct state *state; /* node.db: id, figures, last table */
     struct exec *exec;
     struct lanes *lanes;
     struct cache *cache;
     struct meetings *meetings;
     struct prepare *prepare;
-    double gflops;                    /* calibrated, with emulation */
+    double gflops; /* calibrated, with emulation */
 
     struct monitor lock;
     char id[WIRE_ID_MAX];
     char peer_url[WIRE_URL_MAX], public_url[WIRE_URL_MAX];
     struct held_module *modules;
-    struct link_report links[64];     /* measured since the last heartbeat */
+    struct link_report links[64]; /* measured since the last heartbeat */
     uint32_t link_count;
-    struct err join_error;            /* why the last join failed */
+    struct err join_error; /* why the last join failed */
     bool joined, stop;
-    uint64_t base_bytes;              /* runner without modules */
+    uint64_t base_bytes; /* runner without modules */
     pthread_t pulse, loader;
     bool pulse_started, loader_started;
-    pthread_mutex_t measure_lock;     /* one measurement at a time: it costs memory */
+    pthread_mutex_t measure_lock; /* one measurement at a time: it costs memory */
 };
 
 /* modules.c */
@@ -61,14 +61,15 @@ void node_unload_all(struct node *n);
 /* Fetches what is missing (a module's file or a side file) into the store. */
 bool node_fetch(struct node *n, const char *digest, struct err *e);
 /* Figures from node.db, else measured now (and remembered). */
-bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret, struct err *e);
+bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret,
+                  struct err *e);
 /* For task/prepare: content of a side file; free(). */
 bool node_side_file(void *node, const char *digest, char **ret, size_t *size, struct err *e);
 
 /* run.c: one module run on a lane, repeated when the runner dies, with emulated waiting. */
 bool node_run(struct node *n, struct held_module *m, const struct named_tensor *inputs, int count,
-              int64_t deadline_ns, struct cancel *cancel, struct result *ret, struct call_times *times,
-              struct err *e);
+              int64_t deadline_ns, struct cancel *cancel, struct result *ret,
+              struct call_times *times, struct err *e);
 /* call.c */
 void node_handle_call(struct net_request *r, void *node);
 void node_handle_deliver(struct net_request *r, void *node);

@@ -87,14 +87,15 @@ static bool queue_up(struct lanes *l, struct waiter *w, struct err *e)
     return true;
 }
 
-static bool wait_called(struct lanes *l, struct waiter *w, int64_t deadline_ns, struct cancel *cancel,
-                        struct err *e)
+static bool wait_called(struct lanes *l, struct waiter *w, int64_t deadline_ns,
+                        struct cancel *cancel, struct err *e)
 {
     while (!w->called) {
         bool gone = cancel_fired(cancel);
         if (gone || clock_now_ns() >= deadline_ns) {
             take_out(l, w);
-            return err_set(e, gone ? ERR_CANCELLED : ERR_TIMEOUT, "node: %s while waiting for a lane",
+            return err_set(e, gone ? ERR_CANCELLED : ERR_TIMEOUT,
+                           "node: %s while waiting for a lane",
                            gone ? "the caller went away" : "the deadline passed");
         }
         (void)monitor_wait_on(&l->lock, &w->cond, deadline_ns);

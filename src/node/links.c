@@ -13,16 +13,19 @@
 #define ECHO_BYTES (256u << 10)
 #define LINK_MS 3000
 
-static bool exchange(struct node *n, const char *url, const char *path, const void *data, size_t size,
-                     double *ms)
+static bool exchange(struct node *n, const char *url, const char *path, const void *data,
+                     size_t size, double *ms)
 {
     char address[WIRE_URL_MAX + 32];
     struct err e;
     struct net_answer a;
     struct net_part part = {data, size};
     (void)snprintf(address, sizeof(address), "%s%s", url, path);
-    struct net_call call = {.method = data ? "POST" : "GET", .url = address, .parts = &part,
-                            .part_count = data ? 1 : 0, .deadline_ns = clock_deadline_ms(LINK_MS),
+    struct net_call call = {.method = data ? "POST" : "GET",
+                            .url = address,
+                            .parts = &part,
+                            .part_count = data ? 1 : 0,
+                            .deadline_ns = clock_deadline_ms(LINK_MS),
                             .max_response = 4096};
     int64_t start = clock_now_ns();
     if (!net_call(n->client, &call, &a, &e))

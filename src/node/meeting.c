@@ -18,7 +18,7 @@ struct meeting {
     struct call_key key;
     uint64_t reserve;
     int64_t deadline_ns;
-    bool waited;               /* a call stands here */
+    bool waited; /* a call stands here */
     pthread_cond_t cond;
     struct named_tensor inputs[WIRE_INPUTS_MAX];
     int count;
@@ -44,7 +44,8 @@ struct meetings *meetings_new(size_t max_bytes)
 
 static bool same_key(const struct call_key *a, const struct call_key *b)
 {
-    return a->attempt == b->attempt && strcmp(a->request, b->request) == 0 && strcmp(a->call, b->call) == 0;
+    return a->attempt == b->attempt && strcmp(a->request, b->request) == 0 &&
+           strcmp(a->call, b->call) == 0;
 }
 
 static struct meeting **find(struct meetings *m, const struct call_key *key)
@@ -119,8 +120,10 @@ static struct meeting *join(struct meetings *m, const struct call_key *key, uint
     }
     struct meeting *x = has_room(m, reserve) ? calloc(1, sizeof(*x)) : NULL;
     if (!x) {
-        err_set(e, ERR_BUSY, "node: no room to wait for %llu bytes: %zu of %zu bytes reserved by %zu calls",
-                (unsigned long long)reserve, m->stats.reserved_bytes, m->stats.max_bytes, m->stats.count);
+        err_set(e, ERR_BUSY,
+                "node: no room to wait for %llu bytes: %zu of %zu bytes reserved by %zu calls",
+                (unsigned long long)reserve, m->stats.reserved_bytes, m->stats.max_bytes,
+                m->stats.count);
         return NULL;
     }
     x->key = *key;
@@ -198,7 +201,8 @@ static struct meeting *stand(struct meetings *m, const struct call_key *key, uin
 {
     struct meeting *x = join(m, key, reserve, deadline_ns, e);
     if (x && x->waited) {
-        err_set(e, ERR_EXISTS, "call '%s' of request '%s' waits here already", key->call, key->request);
+        err_set(e, ERR_EXISTS, "call '%s' of request '%s' waits here already", key->call,
+                key->request);
         return NULL;
     }
     if (x) {
@@ -209,8 +213,8 @@ static struct meeting *stand(struct meetings *m, const struct call_key *key, uin
 }
 
 bool meeting_wait(struct meetings *m, const struct call_key *key, uint64_t reserve,
-                  const char *const *ports, int port_count, int64_t deadline_ns, struct cancel *cancel,
-                  struct tensor *ret, struct err *e)
+                  const char *const *ports, int port_count, int64_t deadline_ns,
+                  struct cancel *cancel, struct tensor *ret, struct err *e)
 {
     monitor_lock(&m->lock);
     struct meeting *x = stand(m, key, reserve, deadline_ns, e);
@@ -247,7 +251,8 @@ static bool add_input(struct meeting *x, const char *port, const struct tensor *
     for (int i = 0; i < x->count; i++)
         bytes += x->inputs[i].tensor.bytes;
     if (bytes > x->reserve)
-        return err_set(e, ERR_INVALID, "call '%s': input '%s' brings it to %zu bytes, %llu were reserved",
+        return err_set(e, ERR_INVALID,
+                       "call '%s': input '%s' brings it to %zu bytes, %llu were reserved",
                        x->key.call, port, bytes, (unsigned long long)x->reserve);
     struct named_tensor *in = &x->inputs[x->count++];
     memcpy(in->name, port, strlen(port) + 1);

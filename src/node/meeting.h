@@ -22,8 +22,8 @@ void meetings_free(struct meetings *m); /* nobody may be inside */
 /* Waits until each of ports[] has come.  Gives the tensors in the order of ports (references,
  * owned by the caller).  ERR_BUSY, ERR_TIMEOUT (names a port that is missing), ERR_CANCELLED. */
 bool meeting_wait(struct meetings *m, const struct call_key *key, uint64_t reserve,
-                  const char *const *ports, int port_count, int64_t deadline_ns, struct cancel *cancel,
-                  struct tensor *ret, struct err *e);
+                  const char *const *ports, int port_count, int64_t deadline_ns,
+                  struct cancel *cancel, struct tensor *ret, struct err *e);
 
 /* Takes a reference of the tensor. */
 bool meeting_deliver(struct meetings *m, const struct call_key *key, const char *port,

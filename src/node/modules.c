@@ -23,9 +23,10 @@ static bool fetch_chunk(struct node *n, const char *digest, uint64_t at, struct 
                         size_t *got, bool *last, struct err *e)
 {
     char url[WIRE_URL_MAX + 160];
-    (void)snprintf(url, sizeof(url), "%s/s2m3/v1/blobs/%s?offset=%llu&size=%u", n->coordinator_url, digest,
-                   (unsigned long long)at, CHUNK_BYTES);
-    struct net_call call = {.url = url, .deadline_ns = clock_deadline_ms(FETCH_MS), .max_response = CHUNK_BYTES};
+    (void)snprintf(url, sizeof(url), "%s/s2m3/v1/blobs/%s?offset=%llu&size=%u", n->coordinator_url,
+                   digest, (unsigned long long)at, CHUNK_BYTES);
+    struct net_call call = {
+        .url = url, .deadline_ns = clock_deadline_ms(FETCH_MS), .max_response = CHUNK_BYTES};
     struct net_answer a;
     if (!net_call(n->client, &call, &a, e))
         return false;
@@ -70,7 +71,8 @@ static uint64_t minus(uint64_t a, uint64_t b)
 }
 
 /* What the module adds to the process of the runtime; that itself is the base. */
-static void from_profile(const struct node *n, const struct exec_profile *p, struct module_report *r)
+static void from_profile(const struct node *n, const struct exec_profile *p,
+                         struct module_report *r)
 {
     double speed = n->options.emulation.speed;
     const struct exec_memory *x = &p->before, *y = &p->after;
@@ -87,8 +89,8 @@ static void from_profile(const struct node *n, const struct exec_profile *p, str
 /* The key holds what the figures depend on. */
 static void profile_key(struct node *n, const char *digest, char *key, size_t size)
 {
-    (void)snprintf(key, size, "%s %s %d %s", digest, exec_status(n->exec).version, n->options.threads,
-                   n->options.emulation.text);
+    (void)snprintf(key, size, "%s %s %d %s", digest, exec_status(n->exec).version,
+                   n->options.threads, n->options.emulation.text);
 }
 
 /* Sizes that don't fit in are left out: the rest is guessed by exec. */
@@ -96,9 +98,11 @@ static void fill_dims(const json_t *dims, struct exec_measure_plan *plan)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)dims, key, value) {
+    json_object_foreach((json_t *)(uintptr_t)dims, key, value)
+    {
         json_int_t n = json_integer_value(value);
-        if (plan->dim_count >= EXEC_DIMS_MAX || n <= 0 || n > EXEC_DIM_VALUE_MAX || strlen(key) >= TENSOR_NAME_MAX)
+        if (plan->dim_count >= EXEC_DIMS_MAX || n <= 0 || n > EXEC_DIM_VALUE_MAX ||
+            strlen(key) >= TENSOR_NAME_MAX)
             continue;
         struct exec_dim *d = &plan->dims[plan->dim_count++];
         memcpy(d->name, key, strlen(key) + 1);
@@ -106,14 +110,17 @@ static void fill_dims(const json_t *dims, struct exec_measure_plan *plan)
     }
 }
 
-static bool measure_now(struct node *n, const char *digest, const json_t *dims, struct module_report *ret, struct err *e)
+static bool measure_now(struct node *n, const char *digest, const json_t *dims,
+                        struct module_report *ret, struct err *e)
 {
     char *folder;
     struct exec_measure_plan plan = {.batches = {1}, .batch_count = 1};
     fill_dims(dims, &plan);
     struct exec_profile p;
-    struct exec_options o = {.runtime_path = n->runtime_path, .runner_path = n->runner_path,
-                             .threads = n->options.threads, .lanes = 1};
+    struct exec_options o = {.runtime_path = n->runtime_path,
+                             .runner_path = n->runner_path,
+                             .threads = n->options.threads,
+                             .lanes = 1};
     char *prepared = NULL;
     if (asprintf(&prepared, "%s/prepared", n->data_dir) < 0)
         return err_set(e, ERR_MEMORY, "node: no memory");
@@ -129,7 +136,8 @@ static bool measure_now(struct node *n, const char *digest, const json_t *dims, 
     return ok;
 }
 
-bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret, struct err *e)
+bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret,
+                  struct err *e)
 {
     char key[256];
     json_t *row;
@@ -172,8 +180,8 @@ struct held_module *node_take_module(struct node *n, const char *digest, int64_t
     monitor_lock(&n->lock);
     struct held_module *m = find(n, digest);
     /* A call may come a moment before the load has ended: it waits for that, not for a miracle. */
-    while (!n->stop && on_its_way(m) && m->report.state != MODULE_READY && clock_now_ns() < deadline_ns &&
-           !cancel_fired(cancel)) {
+    while (!n->stop && on_its_way(m) && m->report.state != MODULE_READY &&
+           clock_now_ns() < deadline_ns && !cancel_fired(cancel)) {
         int64_t soon = clock_now_ns() + 50 * NS_PER_MS;
         (void)monitor_wait(&n->lock, soon < deadline_ns ? soon : deadline_ns);
         m = find(n, digest);
@@ -181,8 +189,9 @@ struct held_module *node_take_module(struct node *n, const char *digest, int64_t
     if (m && m->report.state == MODULE_READY) {
         m->users++;
     } else {
-        err_set(e, m && m->report.error[0] ? ERR_UNSUPPORTED : ERR_NOT_FOUND, "module %.12s: %s on device %s%s%s",
-                digest, m ? module_state_name(m->report.state) : "is not held", n->name,
+        err_set(e, m && m->report.error[0] ? ERR_UNSUPPORTED : ERR_NOT_FOUND,
+                "module %.12s: %s on device %s%s%s", digest,
+                m ? module_state_name(m->report.state) : "is not held", n->name,
                 m && m->report.error[0] ? ": " : "", m ? m->report.error : "");
         m = NULL;
     }
@@ -239,7 +248,8 @@ static bool ports_fit(const struct exec_module *m, struct err *e)
     (void)exec_inputs(m, &in);
     (void)exec_outputs(m, &out);
     return (in <= WIRE_INPUTS_MAX && out <= WIRE_INPUTS_MAX) ||
-           err_set(e, ERR_UNSUPPORTED, "%d inputs and %d outputs, limit %d", in, out, WIRE_INPUTS_MAX);
+           err_set(e, ERR_UNSUPPORTED, "%d inputs and %d outputs, limit %d", in, out,
+                   WIRE_INPUTS_MAX);
 }
 
 static bool load_module(struct node *n, struct held_module *m, struct err *e)
@@ -251,7 +261,8 @@ static bool load_module(struct node *n, struct held_module *m, struct err *e)
     if (!node_fetch(n, digest, e) || !blobs_module_folder(n->blobs, digest, &folder, e))
         return false;
     set_state(n, m, MODULE_LOADING, "");
-    bool ok = node_measure(n, digest, m->dims, &figures, e) && exec_load(n->exec, folder, digest, &m->module, e);
+    bool ok = node_measure(n, digest, m->dims, &figures, e) &&
+              exec_load(n->exec, folder, digest, &m->module, e);
     free(folder);
     if (ok && !ports_fit(m->module, e)) {
         exec_unload(m->module);

@@ -40,7 +40,8 @@ static bool set_field(const char *pair, struct emulation *ret, struct err *e)
             return parse_double(fields[i].name, pair + n + 1, fields[i].min, fields[i].max,
                                 (double *)(void *)((char *)ret + fields[i].offset), e);
     }
-    return err_set(e, ERR_INVALID, "--emulate: '%.60s' should be speed=, link_mbit= or link_ms=", pair);
+    return err_set(e, ERR_INVALID,
+                   "--emulate: '%.60s' should be speed=, link_mbit= or link_ms=", pair);
 }
 
 bool emulation_parse(const char *text, struct emulation *ret, struct err *e)
@@ -49,7 +50,8 @@ bool emulation_parse(const char *text, struct emulation *ret, struct err *e)
     if (!text || !*text)
         return true;
     if (strlen(text) >= sizeof(ret->text))
-        return err_set(e, ERR_INVALID, "--emulate: more than %zu characters", sizeof(ret->text) - 1);
+        return err_set(e, ERR_INVALID, "--emulate: more than %zu characters",
+                       sizeof(ret->text) - 1);
     char copy[WIRE_NAME_MAX];
     (void)snprintf(copy, sizeof(copy), "%s", text);
     char *rest = copy;
@@ -74,7 +76,8 @@ static void handle_table(struct net_request *r, void *node)
         (void)state_put(n->state, STATE_NODE, "table", o, NULL);
     json_decref(o);
     if (t)
-        net_reply_json(r, 200, json_pack("{s:I}", "version", (json_int_t)table_slot_version(n->slot)));
+        net_reply_json(r, 200,
+                       json_pack("{s:I}", "version", (json_int_t)table_slot_version(n->slot)));
     else
         net_reply_err(r, &e);
 }
@@ -88,7 +91,8 @@ static void handle_measure(struct net_request *r, void *node)
     struct module_report report;
     const void *data = net_request_body(r, &size);
     json_t *o = json_parse("measure", data, size, &e);
-    bool ok = o && json_need_str(o, "measure", "digest", &digest, &e) && node_fetch(n, digest, &e) &&
+    bool ok = o && json_need_str(o, "measure", "digest", &digest, &e) &&
+              node_fetch(n, digest, &e) &&
               node_measure(n, digest, json_object_get(o, "dims"), &report, &e);
     json_decref(o);
     if (ok)
@@ -114,20 +118,27 @@ static void handle_echo(struct net_request *r, void *node)
 }
 
 static const struct net_route routes[] = {
-    {"POST", "/s2m3/v1/call", WIRE_BODY_MAX, 0, node_handle_call, "Run a module in a request", FRAME_CONTENT_TYPE, NULL},
-    {"POST", "/s2m3/v1/deliver", WIRE_BODY_MAX, NET_CONTROL, node_handle_deliver, "Deliver an input to a waiting call",
+    {"POST", "/s2m3/v1/call", WIRE_BODY_MAX, 0, node_handle_call, "Run a module in a request",
      FRAME_CONTENT_TYPE, NULL},
-    {"POST", "/s2m3/v1/table", WIRE_TABLE_MAX, NET_CONTROL, handle_table, "Take a new routing table",
+    {"POST", "/s2m3/v1/deliver", WIRE_BODY_MAX, NET_CONTROL, node_handle_deliver,
+     "Deliver an input to a waiting call", FRAME_CONTENT_TYPE, NULL},
+    {"POST", "/s2m3/v1/table", WIRE_TABLE_MAX, NET_CONTROL, handle_table,
+     "Take a new routing table", "application/json", NULL},
+    {"POST", "/s2m3/v1/measure", 4096, 0, handle_measure, "Measure a module on this device",
      "application/json", NULL},
-    {"POST", "/s2m3/v1/measure", 4096, 0, handle_measure, "Measure a module on this device", "application/json", NULL},
     {"GET", "/s2m3/v1/ping", 0, NET_CONTROL, handle_ping, "Round trip of the link", NULL, NULL},
-    {"POST", "/s2m3/v1/echo", ECHO_MAX, NET_CONTROL, handle_echo, "Bandwidth of the link", NULL, NULL},
+    {"POST", "/s2m3/v1/echo", ECHO_MAX, NET_CONTROL, handle_echo, "Bandwidth of the link", NULL,
+     NULL},
     {"GET", "/v2", 0, NET_CONTROL, node_handle_v2, "Server metadata", NULL, NULL},
     {"GET", "/v2/health/live", 0, NET_CONTROL, node_handle_v2_live, "Is the server up", NULL, NULL},
-    {"GET", "/v2/health/ready", 0, NET_CONTROL, node_handle_v2_live, "Can the server answer", NULL, NULL},
-    {"GET", "/v2/models/{model}", 0, NET_CONTROL, node_handle_v2_model, "Ports of a module", NULL, NULL},
-    {"GET", "/v2/models/{model}/ready", 0, NET_CONTROL, node_handle_v2_model_ready, "Is a module loaded", NULL, NULL},
-    {"POST", "/v2/models/{model}/infer", WIRE_BODY_MAX, 0, node_handle_v2_infer, "Run a module", NULL, NULL},
+    {"GET", "/v2/health/ready", 0, NET_CONTROL, node_handle_v2_live, "Can the server answer", NULL,
+     NULL},
+    {"GET", "/v2/models/{model}", 0, NET_CONTROL, node_handle_v2_model, "Ports of a module", NULL,
+     NULL},
+    {"GET", "/v2/models/{model}/ready", 0, NET_CONTROL, node_handle_v2_model_ready,
+     "Is a module loaded", NULL, NULL},
+    {"POST", "/v2/models/{model}/infer", WIRE_BODY_MAX, 0, node_handle_v2_infer, "Run a module",
+     NULL, NULL},
 };
 
 const struct net_route *node_routes(int *count)
@@ -174,13 +185,17 @@ static bool open_parts(struct node *n, struct err *e)
     char *prepared = text_format("%s/prepared", n->data_dir);
     char *modules = text_format("%s/modules", n->data_dir);
     struct exec_options x = {.modules_dir = modules,
-                             .runtime_path = n->runtime_path, .runner_path = n->runner_path,
-                             .prepared_dir = prepared, .threads = o->threads, .lanes = o->lanes};
+                             .runtime_path = n->runtime_path,
+                             .runner_path = n->runner_path,
+                             .prepared_dir = prepared,
+                             .threads = o->threads,
+                             .lanes = o->lanes};
     n->lanes = lanes_new((uint32_t)o->lanes);
     n->cache = cache_new(o->cache_bytes ? o->cache_bytes : CACHE_BYTES_DEFAULT);
     n->meetings = meetings_new(o->meeting_bytes ? o->meeting_bytes : MEETING_BYTES_DEFAULT);
     n->prepare = prepare_new(PROCESSORS_MAX, node_side_file, n);
-    bool ok = db && prepared && modules && n->lanes && n->cache && n->meetings && n->prepare && n->name;
+    bool ok =
+        db && prepared && modules && n->lanes && n->cache && n->meetings && n->prepare && n->name;
     if (!ok)
         err_set(e, ERR_MEMORY, "node: no memory");
     ok = ok && state_open(db, &n->state, e) && exec_create(o->exec_kind, &x, &n->exec, e);
@@ -194,7 +209,8 @@ static bool open_parts(struct node *n, struct err *e)
 static bool recall(struct node *n, struct err *e)
 {
     json_t *id, *table;
-    if (!state_get(n->state, STATE_NODE, "id", &id, e) || !state_get(n->state, STATE_NODE, "table", &table, e))
+    if (!state_get(n->state, STATE_NODE, "id", &id, e) ||
+        !state_get(n->state, STATE_NODE, "table", &table, e))
         return false;
     if (json_is_string(id))
         (void)snprintf(n->id, sizeof(n->id), "%s", json_string_value(id));
@@ -225,7 +241,8 @@ bool node_create(const struct node_options *o, struct net_client *client, struct
     }
     double speed = o->emulation.speed > 0 ? o->emulation.speed : 1;
     n->gflops = node_calibrate(n->options.threads) * speed;
-    n->base_bytes = node_process_memory(exec_status(n->exec).pid, "Rss"); /* no module is there yet */
+    n->base_bytes =
+        node_process_memory(exec_status(n->exec).pid, "Rss"); /* no module is there yet */
     *ret = n;
     return true;
 }
@@ -241,10 +258,12 @@ bool node_start(struct node *n, const char *peer_url, const char *public_url, st
     (void)snprintf(n->peer_url, sizeof(n->peer_url), "%s", peer_url);
     (void)snprintf(n->public_url, sizeof(n->public_url), "%s", public_url);
     n->pulse_started = thread_start(&n->pulse, "s2m3-pulse", node_pulse_run, n, e);
-    n->loader_started = n->pulse_started && thread_start(&n->loader, "s2m3-loader", node_loader_run, n, e);
+    n->loader_started =
+        n->pulse_started && thread_start(&n->loader, "s2m3-loader", node_loader_run, n, e);
     if (n->loader_started)
-        log_info("node", "%s: %.1f GFLOP/s, %d lane(s) of %d thread(s), %llu MB", n->name, n->gflops,
-                 n->options.lanes, n->options.threads, (unsigned long long)(n->options.memory_bytes / 1000000));
+        log_info("node", "%s: %.1f GFLOP/s, %d lane(s) of %d thread(s), %llu MB", n->name,
+                 n->gflops, n->options.lanes, n->options.threads,
+                 (unsigned long long)(n->options.memory_bytes / 1000000));
     return n->loader_started;
 }
 
@@ -269,8 +288,14 @@ static void say_leave(struct node *n)
     int size = snprintf(body, sizeof(body), "{\"device\":\"%s\"}", n->id);
     struct net_header type = {"Content-Type", "application/json"};
     struct net_part part = {body, (size_t)size};
-    struct net_call call = {.method = "POST", .url = url, .headers = &type, .header_count = 1, .parts = &part,
-                            .part_count = 1, .deadline_ns = clock_deadline_ms(1000), .max_response = 65536};
+    struct net_call call = {.method = "POST",
+                            .url = url,
+                            .headers = &type,
+                            .header_count = 1,
+                            .parts = &part,
+                            .part_count = 1,
+                            .deadline_ns = clock_deadline_ms(1000),
+                            .max_response = 65536};
     if (net_call(n->client, &call, &a, &e))
         net_answer_clear(&a);
 }

@@ -20,9 +20,9 @@
 
 /* --emulate: computes for real, then waits.  Zeros: nothing is emulated. */
 struct emulation {
-    double speed;      /* 0.25: four times slower; 0 or 1: as it is */
-    double link_mbit;  /* 0: as it is */
-    double link_ms;    /* each way */
+    double speed;     /* 0.25: four times slower; 0 or 1: as it is */
+    double link_mbit; /* 0: as it is */
+    double link_ms;   /* each way */
     char text[WIRE_NAME_MAX];
 };
 
@@ -30,14 +30,14 @@ struct emulation {
 bool emulation_parse(const char *text, struct emulation *ret, struct err *e);
 
 struct node_options {
-    const char *name;             /* for people; default: the host's name */
+    const char *name; /* for people; default: the host's name */
     const char *data_dir;
-    struct blobs *blobs;          /* borrowed; shared with the coordinator in the same process */
-    bool shared_blobs;            /* then the node removes no blobs */
-    const char *coordinator_url;  /* peer listener of the coordinator */
-    uint64_t memory_bytes;        /* budget for the runtime and modules; 0: measured free memory */
-    int threads;                  /* of one run; 0: cores / lanes */
-    int lanes;                    /* 0: 1 */
+    struct blobs *blobs;         /* borrowed; shared with the coordinator in the same process */
+    bool shared_blobs;           /* then the node removes no blobs */
+    const char *coordinator_url; /* peer listener of the coordinator */
+    uint64_t memory_bytes;       /* budget for the runtime and modules; 0: measured free memory */
+    int threads;                 /* of one run; 0: cores / lanes */
+    int lanes;                   /* 0: 1 */
     struct emulation emulation;
     enum exec_kind exec_kind;
     const char *runtime_path, *runner_path;

@@ -25,7 +25,8 @@ static bool find_digest(struct node *n, const char *name, struct digest *ret, st
             *ret = m->digest;
     }
     table_unref(t);
-    return found || err_set(e, ERR_NOT_FOUND, "module '%.80s': this device holds none of that name", name);
+    return found ||
+           err_set(e, ERR_NOT_FOUND, "module '%.80s': this device holds none of that name", name);
 }
 
 static struct held_module *take(struct net_request *r, struct node *n, struct err *e)
@@ -39,8 +40,9 @@ static struct held_module *take(struct net_request *r, struct node *n, struct er
 void node_handle_v2(struct net_request *r, void *node)
 {
     (void)node;
-    net_reply_json(r, 200, json_pack("{s:s,s:s,s:[s]}", "name", "s2m3", "version", S2M3_VERSION, "extensions",
-                                     "binary_tensor_data"));
+    net_reply_json(r, 200,
+                   json_pack("{s:s,s:s,s:[s]}", "name", "s2m3", "version", S2M3_VERSION,
+                             "extensions", "binary_tensor_data"));
 }
 
 void node_handle_v2_live(struct net_request *r, void *node)
@@ -59,7 +61,8 @@ void node_handle_v2_model(struct net_request *r, void *node)
         return;
     }
     int in_count, out_count;
-    const struct port *in = exec_inputs(m->module, &in_count), *out = exec_outputs(m->module, &out_count);
+    const struct port *in = exec_inputs(m->module, &in_count),
+                      *out = exec_outputs(m->module, &out_count);
     json_t *o = oip_metadata(net_request_param(r, "model"), in, in_count, out, out_count);
     node_give_module(n, m);
     net_reply_json(r, 200, o);
@@ -83,14 +86,15 @@ void node_handle_v2_model_ready(struct net_request *r, void *node)
         net_reply_err(r, &e);
 }
 
-static void reply_outputs(struct net_request *r, const struct oip_request *request, const struct result *result)
+static void reply_outputs(struct net_request *r, const struct oip_request *request,
+                          const struct result *result)
 {
     struct err e;
     json_t *header;
     struct frame_part parts[WIRE_PARTS_MAX];
     int count;
-    if (!oip_answer_write(net_request_param(r, "model"), request, result->outputs, result->count, &header,
-                          parts, &count, &e)) {
+    if (!oip_answer_write(net_request_param(r, "model"), request, result->outputs, result->count,
+                          &header, parts, &count, &e)) {
         net_reply_err(r, &e);
         return;
     }
@@ -107,13 +111,14 @@ static void reply_outputs(struct net_request *r, const struct oip_request *reque
     } else {
         if (count)
             net_reply_header(r, OIP_LENGTH_HEADER, length);
-        net_reply(r, 200, count ? "application/octet-stream" : "application/json", body.data, body.size);
+        net_reply(r, 200, count ? "application/octet-stream" : "application/json", body.data,
+                  body.size);
     }
     buf_clear(&body);
 }
 
-static bool infer(struct node *n, struct net_request *r, struct oip_request *request, struct result *result,
-                  struct err *e)
+static bool infer(struct node *n, struct net_request *r, struct oip_request *request,
+                  struct result *result, struct err *e)
 {
     size_t json_size;
     (void)net_request_body(r, &json_size);
@@ -133,7 +138,8 @@ static bool infer(struct node *n, struct net_request *r, struct oip_request *req
         return false;
     struct call_times times = {0};
     int64_t deadline = clock_deadline_ms(INFER_MS);
-    ok = node_run(n, m, request->inputs, request->input_count, deadline, net_request_cancel(r), result, &times, e);
+    ok = node_run(n, m, request->inputs, request->input_count, deadline, net_request_cancel(r),
+                  result, &times, e);
     node_give_module(n, m);
     return ok;
 }

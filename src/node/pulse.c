@@ -23,8 +23,14 @@ static bool post(struct node *n, const char *path, json_t *body, json_t **ret, s
     (void)snprintf(url, sizeof(url), "%s%s", n->coordinator_url, path);
     struct net_header type = {"Content-Type", "application/json"};
     struct net_part part = {text, strlen(text)};
-    struct net_call call = {.method = "POST", .url = url, .headers = &type, .header_count = 1, .parts = &part,
-                            .part_count = 1, .deadline_ns = clock_deadline_ms(CALL_MS), .max_response = 1u << 20};
+    struct net_call call = {.method = "POST",
+                            .url = url,
+                            .headers = &type,
+                            .header_count = 1,
+                            .parts = &part,
+                            .part_count = 1,
+                            .deadline_ns = clock_deadline_ms(CALL_MS),
+                            .max_response = 1u << 20};
     struct net_answer a;
     bool ok = net_call(n->client, &call, &a, e);
     free(text);
@@ -39,7 +45,8 @@ bool node_fetch_table(struct node *n, struct err *e)
 {
     char url[WIRE_URL_MAX + 32];
     (void)snprintf(url, sizeof(url), "%s/s2m3/v1/table", n->coordinator_url);
-    struct net_call call = {.url = url, .deadline_ns = clock_deadline_ms(CALL_MS), .max_response = WIRE_TABLE_MAX};
+    struct net_call call = {
+        .url = url, .deadline_ns = clock_deadline_ms(CALL_MS), .max_response = WIRE_TABLE_MAX};
     struct net_answer a;
     if (!net_call(n->client, &call, &a, e))
         return false;
@@ -47,7 +54,8 @@ bool node_fetch_table(struct node *n, struct err *e)
     net_answer_clear(&a);
     struct table *t = o ? table_from_json(o, e) : NULL;
     if (t && table_slot_put(n->slot, t))
-        (void)state_put(n->state, STATE_NODE, "table", o, NULL); /* for a start without coordinator */
+        (void)state_put(n->state, STATE_NODE, "table", o,
+                        NULL); /* for a start without coordinator */
     json_decref(o);
     return t != NULL;
 }
@@ -60,8 +68,10 @@ static void cpu_kind(char *to, size_t size)
 
 static bool join(struct node *n, struct err *e)
 {
-    struct join_request r = {.memory_bytes = n->options.memory_bytes, .lanes = (uint32_t)n->options.lanes,
-                             .threads = (uint32_t)n->options.threads, .gflops = n->gflops};
+    struct join_request r = {.memory_bytes = n->options.memory_bytes,
+                             .lanes = (uint32_t)n->options.lanes,
+                             .threads = (uint32_t)n->options.threads,
+                             .gflops = n->gflops};
     (void)snprintf(r.id, sizeof(r.id), "%s", n->id);
     (void)snprintf(r.name, sizeof(r.name), "%s", n->name);
     (void)snprintf(r.peer_url, sizeof(r.peer_url), "%s", n->peer_url);
@@ -138,7 +148,8 @@ static bool beat(struct node *n, struct err *e)
     struct heartbeat_answer a = {0};
     json_t *o = NULL;
     bool ok = gather(n, &h) || err_set(e, ERR_MEMORY, "node: no memory");
-    ok = ok && post(n, "/s2m3/v1/heartbeat", heartbeat_json(&h), &o, e) && heartbeat_answer_read(o, &a, e);
+    ok = ok && post(n, "/s2m3/v1/heartbeat", heartbeat_json(&h), &o, e) &&
+         heartbeat_answer_read(o, &a, e);
     json_decref(o);
     heartbeat_clear(&h);
     if (!ok)

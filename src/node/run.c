@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define REPEAT_MAX 4          /* runs lost to a dying runner before the caller hears of it */
+#define REPEAT_MAX 4 /* runs lost to a dying runner before the caller hears of it */
 #define REPEAT_PAUSE_MS 100
 
 /* Interruptible: returns early when the caller goes away. */
@@ -38,9 +38,9 @@ void node_emulate_link(const struct node *n, size_t bytes)
         pause_ms(ms, NULL);
 }
 
-static bool run_on_lane(struct node *n, struct held_module *m, const struct named_tensor *inputs, int count,
-                        struct cancel *cancel, struct tensor *outputs, struct call_times *times,
-                        struct err *e)
+static bool run_on_lane(struct node *n, struct held_module *m, const struct named_tensor *inputs,
+                        int count, struct cancel *cancel, struct tensor *outputs,
+                        struct call_times *times, struct err *e)
 {
     int64_t start = clock_now_ns();
     bool ok = exec_run(m->module, inputs, count, cancel, outputs, e);
@@ -65,8 +65,8 @@ static void name_outputs(struct held_module *m, const struct tensor *outputs, st
 }
 
 bool node_run(struct node *n, struct held_module *m, const struct named_tensor *inputs, int count,
-              int64_t deadline_ns, struct cancel *cancel, struct result *ret, struct call_times *times,
-              struct err *e)
+              int64_t deadline_ns, struct cancel *cancel, struct result *ret,
+              struct call_times *times, struct err *e)
 {
     struct tensor outputs[WIRE_INPUTS_MAX] = {0};
     for (int attempt = 1;; attempt++) {

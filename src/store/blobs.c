@@ -137,7 +137,8 @@ static bool claim(struct blobs *b, const char *digest, struct err *e)
     monitor_unlock(&b->lock);
     if (taken)
         return err_set(e, ERR_BUSY, "blob %.16s: is being transferred already", digest);
-    return place ? true : err_set(e, ERR_BUSY, "store: %d transfers at once are the limit", TRANSFERS_MAX);
+    return place ? true
+                 : err_set(e, ERR_BUSY, "store: %d transfers at once are the limit", TRANSFERS_MAX);
 }
 
 static void release(struct blobs *b, const char *digest)
@@ -216,8 +217,8 @@ bool blob_commit(struct blob_transfer *t, struct err *e)
     bool ok = from && to && digest_of_fd(t->fd, &have, e);
     if (ok && strcmp(have.hex, t->digest) != 0) {
         (void)unlink(from);
-        ok = err_set(e, ERR_INVALID, "blob %.16s: %llu bytes came, their digest is %.16s", t->digest,
-                     (unsigned long long)t->size, have.hex);
+        ok = err_set(e, ERR_INVALID, "blob %.16s: %llu bytes came, their digest is %.16s",
+                     t->digest, (unsigned long long)t->size, have.hex);
     }
     if (ok && (fchmod(t->fd, 0400) != 0 || fsync(t->fd) != 0 || rename(from, to) != 0))
         ok = err_errno(e, ERR_IO, errno, "%s", to);
@@ -264,7 +265,8 @@ void blobs_module_remove(struct blobs *b, const char *digest)
     free(folder);
 }
 
-static int sweep_folder(struct blobs *b, const char *folder, bool (*keep)(void *, const char *), void *ctx)
+static int sweep_folder(struct blobs *b, const char *folder, bool (*keep)(void *, const char *),
+                        void *ctx)
 {
     char *path = text_format("%s/%s", b->dir, folder);
     DIR *d = path ? opendir(path) : NULL;

@@ -18,7 +18,8 @@ static const char *const names[] = {STATE_KINDS(STATE_NAME)};
 
 static bool failed(struct state *s, const char *what, struct err *e)
 {
-    return err_set(e, ERR_IO, "state.db: %s: %s", what, s->db ? sqlite3_errmsg(s->db) : "no memory");
+    return err_set(e, ERR_IO, "state.db: %s: %s", what,
+                   s->db ? sqlite3_errmsg(s->db) : "no memory");
 }
 
 static bool run(struct state *s, const char *sql, struct err *e)
@@ -36,7 +37,8 @@ bool state_open(const char *path, struct state **ret, struct err *e)
     (void)pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_RECURSIVE);
     (void)pthread_mutex_init(&s->lock, &attr);
     (void)pthread_mutexattr_destroy(&attr);
-    int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW;
+    int flags =
+        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX | SQLITE_OPEN_NOFOLLOW;
     bool ok = sqlite3_open_v2(path, &s->db, flags, NULL) == SQLITE_OK || failed(s, path, e);
     if (ok) {
         (void)sqlite3_busy_timeout(s->db, 5000);
@@ -63,8 +65,8 @@ void state_close(struct state *s)
     free(s);
 }
 
-static sqlite3_stmt *prepare(struct state *s, const char *sql, enum state_kind kind, const char *key,
-                             struct err *e)
+static sqlite3_stmt *prepare(struct state *s, const char *sql, enum state_kind kind,
+                             const char *key, struct err *e)
 {
     sqlite3_stmt *q = NULL;
     if (sqlite3_prepare_v2(s->db, sql, -1, &q, NULL) != SQLITE_OK ||
@@ -84,7 +86,8 @@ static bool step_done(struct state *s, sqlite3_stmt *q, const char *what, struct
     return ok;
 }
 
-bool state_put(struct state *s, enum state_kind kind, const char *key, const json_t *value, struct err *e)
+bool state_put(struct state *s, enum state_kind kind, const char *key, const json_t *value,
+               struct err *e)
 {
     char *text = json_text(value);
     if (!text || strlen(text) > STATE_ROW_BYTES_MAX) {
@@ -94,7 +97,8 @@ bool state_put(struct state *s, enum state_kind kind, const char *key, const jso
     }
     (void)pthread_mutex_lock(&s->lock);
     sqlite3_stmt *q = prepare(s, "INSERT OR REPLACE INTO rows VALUES (?1, ?2, ?3)", kind, key, e);
-    bool ok = q && (sqlite3_bind_text(q, 3, text, -1, SQLITE_TRANSIENT) == SQLITE_OK || failed(s, key, e));
+    bool ok = q && (sqlite3_bind_text(q, 3, text, -1, SQLITE_TRANSIENT) == SQLITE_OK ||
+                    failed(s, key, e));
     if (ok)
         ok = step_done(s, q, "put", e);
     else
@@ -114,7 +118,8 @@ bool state_get(struct state *s, enum state_kind kind, const char *key, json_t **
 {
     *ret = NULL;
     (void)pthread_mutex_lock(&s->lock);
-    sqlite3_stmt *q = prepare(s, "SELECT value FROM rows WHERE kind = ?1 AND key = ?2", kind, key, e);
+    sqlite3_stmt *q =
+        prepare(s, "SELECT value FROM rows WHERE kind = ?1 AND key = ?2", kind, key, e);
     bool ok = q != NULL;
     if (ok) {
         int r = sqlite3_step(q);
@@ -140,7 +145,8 @@ bool state_remove(struct state *s, enum state_kind kind, const char *key, struct
 bool state_list(struct state *s, enum state_kind kind, json_t **ret, struct err *e)
 {
     (void)pthread_mutex_lock(&s->lock);
-    sqlite3_stmt *q = prepare(s, "SELECT key, value FROM rows WHERE kind = ?1 ORDER BY key", kind, NULL, e);
+    sqlite3_stmt *q =
+        prepare(s, "SELECT key, value FROM rows WHERE kind = ?1 ORDER BY key", kind, NULL, e);
     json_t *all = json_object();
     bool ok = q != NULL;
     int r = SQLITE_DONE;

@@ -30,7 +30,8 @@ struct state;
 bool state_open(const char *path, struct state **ret, struct err *e);
 void state_close(struct state *s);
 
-bool state_put(struct state *s, enum state_kind kind, const char *key, const json_t *value, struct err *e);
+bool state_put(struct state *s, enum state_kind kind, const char *key, const json_t *value,
+               struct err *e);
 /* *ret: a new reference, or NULL if there is no such row. */
 bool state_get(struct state *s, enum state_kind kind, const char *key, json_t **ret, struct err *e);
 bool state_remove(struct state *s, enum state_kind kind, const char *key, struct err *e);

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 #define TENSOR_RANK_MAX 8
-#define TENSOR_NAME_MAX 128                  /* with the 0 */
-#define TENSOR_BYTES_MAX ((size_t)1 << 31)   /* of one tensor in a call */
+#define TENSOR_NAME_MAX 128                /* with the 0 */
+#define TENSOR_BYTES_MAX ((size_t)1 << 31) /* of one tensor in a call */
 
 /* id, name in our JSON, name in the Open Inference Protocol, ONNX TensorProto number, bytes */
 #define TENSOR_TYPES(X)                                                                            \
@@ -36,17 +36,17 @@
 enum dtype { DT_NONE, TENSOR_TYPES(TENSOR_ENUM) DT_COUNT };
 #undef TENSOR_ENUM
 
-const char *dtype_name(enum dtype t);            /* "float32"; "none" for DT_NONE */
-const char *dtype_oip(enum dtype t);             /* "FP32" */
-int dtype_onnx(enum dtype t);                    /* 1 */
-size_t dtype_size(enum dtype t);                 /* 4; 0 for DT_NONE */
-enum dtype dtype_from_name(const char *name);    /* DT_NONE if unknown */
+const char *dtype_name(enum dtype t);         /* "float32"; "none" for DT_NONE */
+const char *dtype_oip(enum dtype t);          /* "FP32" */
+int dtype_onnx(enum dtype t);                 /* 1 */
+size_t dtype_size(enum dtype t);              /* 4; 0 for DT_NONE */
+enum dtype dtype_from_name(const char *name); /* DT_NONE if unknown */
 enum dtype dtype_from_oip(const char *name);
 enum dtype dtype_from_onnx(int number);
 
 /* A port's or tensor's type: a dim of -1 is dynamic. */
 struct shape {
-    int rank;                      /* 0 (scalar) to TENSOR_RANK_MAX */
+    int rank; /* 0 (scalar) to TENSOR_RANK_MAX */
     int64_t dims[TENSOR_RANK_MAX];
 };
 
@@ -58,7 +58,7 @@ struct port {
 
 /* Bytes that are counted; made by mem_new() or wrapped by mem_wrap(). */
 struct mem;
-struct mem *mem_new(size_t size);   /* zeroed; NULL: out of memory */
+struct mem *mem_new(size_t size); /* zeroed; NULL: out of memory */
 struct mem *mem_wrap(void *data, size_t size, void (*release)(void *arg), void *arg);
 struct mem *mem_ref(struct mem *m); /* m may be NULL */
 void mem_unref(struct mem *m);      /* m may be NULL */
@@ -67,10 +67,10 @@ size_t mem_size(const struct mem *m);
 
 struct tensor {
     enum dtype dtype;
-    struct shape shape;            /* no dynamic dims */
-    void *data;                    /* borrowed from mem */
+    struct shape shape; /* no dynamic dims */
+    void *data;         /* borrowed from mem */
     size_t bytes;
-    struct mem *mem;               /* one reference, owned */
+    struct mem *mem; /* one reference, owned */
 };
 
 /* Bytes of a shape without dynamic dims; ERR_TOO_LARGE over TENSOR_BYTES_MAX, ERR_INVALID for a

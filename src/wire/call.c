@@ -14,15 +14,16 @@ struct reader {
     struct err *e;
 };
 
-static bool copy_text(const struct reader *r, const json_t *o, const char *key, char *to, size_t size)
+static bool copy_text(const struct reader *r, const json_t *o, const char *key, char *to,
+                      size_t size)
 {
     const char *text;
     if (!json_need_str(o, r->what, key, &text, r->e))
         return false;
     size_t n = strlen(text);
     if (n == 0 || n >= size)
-        return err_set(r->e, ERR_INVALID, "%s: '%s' has %zu characters, should be 1 to %zu", r->what,
-                       key, n, size - 1);
+        return err_set(r->e, ERR_INVALID, "%s: '%s' has %zu characters, should be 1 to %zu",
+                       r->what, key, n, size - 1);
     memcpy(to, text, n + 1);
     return true;
 }
@@ -125,8 +126,8 @@ static bool write_tensor(const struct tensor *t, struct frame_part *parts, int *
 
 static const char *const source_names[] = {"media", "tensor", "meeting"};
 
-static bool write_input(const struct call_input *in, json_t *list, struct frame_part *parts, int *count,
-                        struct err *e)
+static bool write_input(const struct call_input *in, json_t *list, struct frame_part *parts,
+                        int *count, struct err *e)
 {
     json_t *o = json_object();
     json_array_append_new(list, o);
@@ -168,7 +169,8 @@ bool call_write(const struct call *c, json_t **header, struct frame_part *parts,
         json_object_set_new(o, "trace", json_string(c->trace));
     json_object_set_new(o, "fresh", json_boolean(c->fresh));
     if (c->generate)
-        json_object_set_new(o, "generate", c->generation ? json_incref(c->generation) : json_object());
+        json_object_set_new(o, "generate",
+                            c->generation ? json_incref(c->generation) : json_object());
     json_t *inputs = json_array(), *targets = json_array(), *returns = json_array();
     json_object_set_new(o, "inputs", inputs);
     json_object_set_new(o, "deliver", targets);
@@ -195,8 +197,9 @@ static bool read_input(const struct reader *r, const json_t *o, struct call_inpu
     while (source < ARRAY_LEN(source_names) && strcmp(source_names[source], from) != 0)
         source++;
     if (source == ARRAY_LEN(source_names))
-        return err_set(r->e, ERR_INVALID, "%s: an input is from '%.40s', should be media, tensor or meeting",
-                       r->what, from);
+        return err_set(r->e, ERR_INVALID,
+                       "%s: an input is from '%.40s', should be media, tensor or meeting", r->what,
+                       from);
     in->source = (enum call_source)source;
     if (in->source != CALL_MEDIA && !copy_text(r, o, "port", in->port, sizeof(in->port)))
         return false;
@@ -204,7 +207,8 @@ static bool read_input(const struct reader *r, const json_t *o, struct call_inpu
         return read_tensor(r, o, &in->tensor);
     if (in->source == CALL_MEETING)
         return true;
-    if (!copy_text(r, o, "kind", in->kind, sizeof(in->kind)) || !read_digest(r, o, "config", &in->config))
+    if (!copy_text(r, o, "kind", in->kind, sizeof(in->kind)) ||
+        !read_digest(r, o, "config", &in->config))
         return false;
     in->media = read_part(r, o);
     return in->media != NULL;
@@ -238,7 +242,8 @@ static bool read_lists(const struct reader *r, struct call *c)
     for (size_t i = 0; i < json_array_size(returns); i++, c->return_count++) {
         const char *name = json_string_value(json_array_get(returns, i));
         if (!name || strlen(name) >= TENSOR_NAME_MAX)
-            return err_set(r->e, ERR_INVALID, "%s: 'return' lists what is no name of an output", r->what);
+            return err_set(r->e, ERR_INVALID, "%s: 'return' lists what is no name of an output",
+                           r->what);
         (void)snprintf(c->returns[i], TENSOR_NAME_MAX, "%s", name);
     }
     return true;
@@ -286,10 +291,10 @@ void call_clear(struct call *c)
 static void write_times(json_t *o, const struct call_times *t)
 {
     json_object_set_new(o, "times",
-                        json_pack("{s:f,s:f,s:f,s:f,s:f,s:b,s:b}", "wait_ms", t->wait_ms, "prepare_ms",
-                                  t->prepare_ms, "queue_ms", t->queue_ms, "run_ms", t->run_ms,
-                                  "deliver_ms", t->deliver_ms, "cached", (int)t->cached, "emulated",
-                                  (int)t->emulated));
+                        json_pack("{s:f,s:f,s:f,s:f,s:f,s:b,s:b}", "wait_ms", t->wait_ms,
+                                  "prepare_ms", t->prepare_ms, "queue_ms", t->queue_ms, "run_ms",
+                                  t->run_ms, "deliver_ms", t->deliver_ms, "cached", (int)t->cached,
+                                  "emulated", (int)t->emulated));
 }
 
 static bool read_times(const struct reader *r, struct call_times *t)
@@ -347,7 +352,8 @@ static bool read_answer(const struct reader *r, struct call_answer *a)
     for (size_t i = 0; i < json_array_size(outputs); i++) {
         const json_t *t = json_array_get(outputs, i);
         struct named_tensor *out = &a->outputs[i];
-        if (!copy_text(r, t, "name", out->name, sizeof(out->name)) || !read_tensor(r, t, &out->tensor))
+        if (!copy_text(r, t, "name", out->name, sizeof(out->name)) ||
+            !read_tensor(r, t, &out->tensor))
             return false;
         a->output_count++;
     }

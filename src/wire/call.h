@@ -28,15 +28,15 @@ struct call_input {
      * its tensors. */
     char port[TENSOR_NAME_MAX];
     /* CALL_MEDIA */
-    char kind[16];             /* "image", "audio" or "text" */
-    struct digest config;      /* blob of preprocessor_config.json or tokenizer.json */
-    struct mem *media;         /* owned reference; a text as its bytes */
-    struct tensor tensor;      /* CALL_TENSOR, owned */
+    char kind[16];        /* "image", "audio" or "text" */
+    struct digest config; /* blob of preprocessor_config.json or tokenizer.json */
+    struct mem *media;    /* owned reference; a text as its bytes */
+    struct tensor tensor; /* CALL_TENSOR, owned */
 };
 
 struct call_target {
-    char device[WIRE_ID_MAX];   /* id in the routing table, never an address */
-    char call[WIRE_ID_MAX];     /* the call that waits there */
+    char device[WIRE_ID_MAX]; /* id in the routing table, never an address */
+    char call[WIRE_ID_MAX];   /* the call that waits there */
     char output[TENSOR_NAME_MAX];
     char port[TENSOR_NAME_MAX]; /* the input that it becomes */
     uint64_t reserve;           /* bytes of the whole meeting there */
@@ -44,14 +44,14 @@ struct call_target {
 
 struct call {
     struct call_key key;
-    char model[WIRE_NAME_MAX];      /* for generation: whose sidecars and settings */
+    char model[WIRE_NAME_MAX]; /* for generation: whose sidecars and settings */
     struct digest module;
-    bool generate;                  /* run the decode loop rather than the module once */
-    json_t *generation;             /* settings of the loop (task/generate.h), owned, or NULL */
-    bool fresh;                     /* compute, whatever the cache holds */
-    uint64_t deadline_ms;           /* from now */
-    uint64_t reserve;               /* bytes that wait at this call's meeting */
-    char trace[64];                 /* W3C traceparent, or empty */
+    bool generate;        /* run the decode loop rather than the module once */
+    json_t *generation;   /* settings of the loop (task/generate.h), owned, or NULL */
+    bool fresh;           /* compute, whatever the cache holds */
+    uint64_t deadline_ms; /* from now */
+    uint64_t reserve;     /* bytes that wait at this call's meeting */
+    char trace[64];       /* W3C traceparent, or empty */
     struct call_input inputs[WIRE_INPUTS_MAX];
     int input_count;
     struct call_target targets[WIRE_TARGETS_MAX];
@@ -62,12 +62,12 @@ struct call {
 
 /* What happened, in ms of the device's own clock; spans of the trace. */
 struct call_times {
-    double wait_ms;       /* for inputs from other calls */
-    double prepare_ms;    /* decoding and preprocessing */
-    double queue_ms;      /* for a lane */
-    double run_ms;        /* on the lane, emulated waiting included */
-    double deliver_ms;    /* to the other devices */
-    bool cached;          /* the result was there or joined another's run */
+    double wait_ms;    /* for inputs from other calls */
+    double prepare_ms; /* decoding and preprocessing */
+    double queue_ms;   /* for a lane */
+    double run_ms;     /* on the lane, emulated waiting included */
+    double deliver_ms; /* to the other devices */
+    bool cached;       /* the result was there or joined another's run */
     bool emulated;
 };
 
@@ -75,16 +75,16 @@ struct call_answer {
     struct call_times times;
     struct named_tensor outputs[WIRE_INPUTS_MAX]; /* those asked for, owned */
     int output_count;
-    char *text;                                   /* of a generation, owned, or NULL */
+    char *text; /* of a generation, owned, or NULL */
     uint32_t tokens;
 };
 
 struct delivery {
     struct call_key key;
     char port[TENSOR_NAME_MAX];
-    uint64_t reserve;       /* bytes of the whole meeting */
-    uint64_t deadline_ms;   /* when it expires if nobody takes it */
-    struct tensor tensor;   /* owned */
+    uint64_t reserve;     /* bytes of the whole meeting */
+    uint64_t deadline_ms; /* when it expires if nobody takes it */
+    struct tensor tensor; /* owned */
 };
 
 /* Writers: the JSON header (owned by the caller) and the parts that belong to it (borrowed from

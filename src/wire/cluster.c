@@ -39,9 +39,9 @@ static json_t *big(uint64_t v)
 json_t *join_request_json(const struct join_request *m)
 {
     return json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:o,s:i,s:i,s:f,s:s}", "id", m->id, "name", m->name,
-                     "peer_url", m->peer_url, "public_url", m->public_url, "runtime", m->runtime, "cpu",
-                     m->cpu, "memory_bytes", big(m->memory_bytes), "lanes", (int)m->lanes, "threads",
-                     (int)m->threads, "gflops", m->gflops, "emulate", m->emulate);
+                     "peer_url", m->peer_url, "public_url", m->public_url, "runtime", m->runtime,
+                     "cpu", m->cpu, "memory_bytes", big(m->memory_bytes), "lanes", (int)m->lanes,
+                     "threads", (int)m->threads, "gflops", m->gflops, "emulate", m->emulate);
 }
 
 bool join_request_read(const json_t *o, struct join_request *ret, struct err *e)
@@ -56,7 +56,8 @@ bool join_request_read(const json_t *o, struct join_request *ret, struct err *e)
         !text(o, what, "cpu", ret->cpu, sizeof(ret->cpu), e) ||
         !text(o, what, "emulate", ret->emulate, sizeof(ret->emulate), e) ||
         !json_need_u64(o, what, "memory_bytes", BYTES_MAX, &ret->memory_bytes, e) ||
-        !u32(o, what, "lanes", 1024, &ret->lanes, e) || !u32(o, what, "threads", 1024, &ret->threads, e) ||
+        !u32(o, what, "lanes", 1024, &ret->lanes, e) ||
+        !u32(o, what, "threads", 1024, &ret->threads, e) ||
         !json_need_num(o, what, "gflops", 0, 1e9, &ret->gflops, e))
         return false;
     if (!ret->name[0] || !ret->peer_url[0])
@@ -92,10 +93,11 @@ const char *module_state_name(enum module_state s)
 
 json_t *module_report_json(const struct module_report *m)
 {
-    return json_pack("{s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "digest", m->digest.hex, "state",
-                     module_state_name(m->state), "error", m->error, "measured", (int)m->measured,
-                     "anonymous", big(m->anonymous), "file", big(m->file), "pss", big(m->pss), "peak",
-                     big(m->peak), "load_ms", m->load_ms, "run_ms", m->run_ms, "runs", big(m->runs));
+    return json_pack("{s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "digest", m->digest.hex,
+                     "state", module_state_name(m->state), "error", m->error, "measured",
+                     (int)m->measured, "anonymous", big(m->anonymous), "file", big(m->file), "pss",
+                     big(m->pss), "peak", big(m->peak), "load_ms", m->load_ms, "run_ms", m->run_ms,
+                     "runs", big(m->runs));
 }
 
 bool module_report_read(const json_t *o, struct module_report *ret, struct err *e)
@@ -103,7 +105,8 @@ bool module_report_read(const json_t *o, struct module_report *ret, struct err *
     static const char what[] = "module report";
     const char *digest, *state;
     *ret = (struct module_report){0};
-    if (!json_need_str(o, what, "digest", &digest, e) || !json_need_str(o, what, "state", &state, e))
+    if (!json_need_str(o, what, "digest", &digest, e) ||
+        !json_need_str(o, what, "state", &state, e))
         return false;
     if (!digest_valid(digest))
         return err_set(e, ERR_INVALID, "%s: 'digest' is not a SHA-256 digest", what);
@@ -131,13 +134,15 @@ json_t *heartbeat_json(const struct heartbeat *m)
     for (uint32_t i = 0; i < m->module_count; i++)
         json_array_append_new(modules, module_report_json(&m->modules[i]));
     for (uint32_t i = 0; i < m->link_count; i++)
-        json_array_append_new(links, json_pack("{s:s,s:f,s:f}", "device", m->links[i].device, "latency_ms",
-                                               m->links[i].latency_ms, "mbit", m->links[i].mbit));
-    return json_pack("{s:s,s:o,s:o,s:o,s:i,s:i,s:o,s:o,s:o,s:o,s:o,s:O*}", "id", m->id, "table_version",
-                     big(m->table_version), "footprint_bytes", big(m->footprint_bytes), "base_bytes",
-                     big(m->base_bytes), "running", (int)m->running, "waiting", (int)m->waiting,
-                     "requests", big(m->requests), "errors", big(m->errors), "runner_restarts",
-                     big(m->runner_restarts), "modules", modules, "links", links, "usage", m->usage);
+        json_array_append_new(links,
+                              json_pack("{s:s,s:f,s:f}", "device", m->links[i].device, "latency_ms",
+                                        m->links[i].latency_ms, "mbit", m->links[i].mbit));
+    return json_pack("{s:s,s:o,s:o,s:o,s:i,s:i,s:o,s:o,s:o,s:o,s:o,s:O*}", "id", m->id,
+                     "table_version", big(m->table_version), "footprint_bytes",
+                     big(m->footprint_bytes), "base_bytes", big(m->base_bytes), "running",
+                     (int)m->running, "waiting", (int)m->waiting, "requests", big(m->requests),
+                     "errors", big(m->errors), "runner_restarts", big(m->runner_restarts),
+                     "modules", modules, "links", links, "usage", m->usage);
 }
 
 static bool read_modules(const json_t *o, struct heartbeat *ret, struct err *e)
@@ -211,12 +216,14 @@ void heartbeat_clear(struct heartbeat *m)
 
 json_t *heartbeat_answer_json(const struct heartbeat_answer *m)
 {
-    return json_pack("{s:o,s:b}", "table_version", big(m->table_version), "unknown", (int)m->unknown);
+    return json_pack("{s:o,s:b}", "table_version", big(m->table_version), "unknown",
+                     (int)m->unknown);
 }
 
 bool heartbeat_answer_read(const json_t *o, struct heartbeat_answer *ret, struct err *e)
 {
     *ret = (struct heartbeat_answer){0};
-    return json_need_u64(o, "answer to heartbeat", "table_version", BYTES_MAX, &ret->table_version, e) &&
+    return json_need_u64(o, "answer to heartbeat", "table_version", BYTES_MAX, &ret->table_version,
+                         e) &&
            json_opt_bool(o, "answer to heartbeat", "unknown", &ret->unknown, e);
 }

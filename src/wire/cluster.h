@@ -22,16 +22,16 @@
 #define CLUSTER_DEAD_MS 2500
 
 struct join_request {
-    char id[WIRE_ID_MAX];           /* of an earlier join, or empty: a new device */
+    char id[WIRE_ID_MAX]; /* of an earlier join, or empty: a new device */
     char name[WIRE_NAME_MAX];
     char peer_url[WIRE_URL_MAX];
     char public_url[WIRE_URL_MAX];
-    char runtime[64];               /* version of ONNX Runtime */
-    char cpu[WIRE_NAME_MAX];        /* kind of CPU, for keys */
-    uint64_t memory_bytes;          /* budget for modules */
+    char runtime[64];        /* version of ONNX Runtime */
+    char cpu[WIRE_NAME_MAX]; /* kind of CPU, for keys */
+    uint64_t memory_bytes;   /* budget for modules */
     uint32_t lanes, threads;
-    double gflops;                  /* calibrated, emulation included */
-    char emulate[WIRE_NAME_MAX];    /* "speed=0.25,link_mbit=100,link_ms=20" or empty */
+    double gflops;               /* calibrated, emulation included */
+    char emulate[WIRE_NAME_MAX]; /* "speed=0.25,link_mbit=100,link_ms=20" or empty */
 };
 
 struct join_answer {
@@ -47,11 +47,11 @@ const char *module_state_name(enum module_state s);
 struct module_report {
     struct digest digest;
     enum module_state state;
-    char error[256];            /* why it failed, or empty */
+    char error[256]; /* why it failed, or empty */
     bool measured;
     uint64_t anonymous, file, pss, peak; /* added by the module, after runs */
-    double load_ms, run_ms;     /* run at batch 1, emulated waiting included */
-    uint64_t runs;              /* since it was loaded */
+    double load_ms, run_ms;              /* run at batch 1, emulated waiting included */
+    uint64_t runs;                       /* since it was loaded */
 };
 
 struct link_report {
@@ -62,21 +62,21 @@ struct link_report {
 struct heartbeat {
     char id[WIRE_ID_MAX];
     uint64_t table_version;
-    uint64_t footprint_bytes;   /* anonymous memory of the node's own process */
-    uint64_t base_bytes;        /* what the runtime's process takes without modules */
-    uint32_t running, waiting;  /* calls on lanes, calls in the queue */
-    uint64_t requests, errors;  /* of its gateway, since start */
+    uint64_t footprint_bytes;  /* anonymous memory of the node's own process */
+    uint64_t base_bytes;       /* what the runtime's process takes without modules */
+    uint32_t running, waiting; /* calls on lanes, calls in the queue */
+    uint64_t requests, errors; /* of its gateway, since start */
     uint64_t runner_restarts;
     struct module_report *modules; /* owned */
     uint32_t module_count;
-    struct link_report *links;     /* owned; those measured since the last heartbeat */
+    struct link_report *links; /* owned; those measured since the last heartbeat */
     uint32_t link_count;
-    json_t *usage;                 /* requests per (model, task) since the last: {"model\ttask": n}, or NULL */
+    json_t *usage; /* requests per (model, task) since the last: {"model\ttask": n}, or NULL */
 };
 
 struct heartbeat_answer {
-    uint64_t table_version;     /* the node fetches the table if its own is another */
-    bool unknown;               /* the coordinator does not know the device: join again */
+    uint64_t table_version; /* the node fetches the table if its own is another */
+    bool unknown;           /* the coordinator does not know the device: join again */
 };
 
 json_t *join_request_json(const struct join_request *m);

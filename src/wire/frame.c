@@ -52,8 +52,8 @@ static bool read_parts(struct frame *f, size_t at, struct err *e)
         const json_t *v = json_array_get(sizes, i);
         json_int_t n = json_is_integer(v) ? json_integer_value(v) : -1;
         if (n < 0 || (uint64_t)n > total - at)
-            return err_set(e, ERR_INVALID, "frame: part %zu lies outside of the body of %zu bytes", i,
-                           total);
+            return err_set(e, ERR_INVALID, "frame: part %zu lies outside of the body of %zu bytes",
+                           i, total);
         f->parts[f->part_count++] = (struct frame_part){data + at, (size_t)n};
         at += (size_t)n;
     }
@@ -68,9 +68,11 @@ bool frame_read(struct mem *body, struct frame *ret, struct err *e)
     const unsigned char *data = mem_data(body);
     if (total < FRAME_PREFIX || memcmp(data, magic, sizeof(magic)) != 0)
         return err_set(e, ERR_INVALID, "frame: does not begin with S2F1");
-    size_t size = (size_t)data[4] | (size_t)data[5] << 8 | (size_t)data[6] << 16 | (size_t)data[7] << 24;
+    size_t size =
+        (size_t)data[4] | (size_t)data[5] << 8 | (size_t)data[6] << 16 | (size_t)data[7] << 24;
     if (size > WIRE_HEADER_MAX)
-        return err_set(e, ERR_TOO_LARGE, "frame: header of %zu bytes, limit %u", size, WIRE_HEADER_MAX);
+        return err_set(e, ERR_TOO_LARGE, "frame: header of %zu bytes, limit %u", size,
+                       WIRE_HEADER_MAX);
     if (size > total - FRAME_PREFIX)
         return err_set(e, ERR_INVALID, "frame: header of %zu bytes in a body of %zu", size, total);
     struct frame f = {.header = json_parse("frame", (const char *)data + FRAME_PREFIX, size, e)};

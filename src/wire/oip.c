@@ -28,8 +28,8 @@ static bool read_shape(const json_t *o, const char *what, struct shape *ret, str
     for (int i = 0; i < ret->rank; i++) {
         const json_t *v = json_array_get(dims, (size_t)i);
         if (!json_is_integer(v) || json_integer_value(v) < 0)
-            return err_set(e, ERR_INVALID, "%s: dimension %d of 'shape' is no whole number of at least 0",
-                           what, i);
+            return err_set(e, ERR_INVALID,
+                           "%s: dimension %d of 'shape' is no whole number of at least 0", what, i);
         ret->dims[i] = json_integer_value(v);
     }
     return true;
@@ -39,15 +39,40 @@ static bool read_shape(const json_t *o, const char *what, struct shape *ret, str
 static bool int_range(enum dtype t, double *min, double *max)
 {
     switch (t) {
-    case DT_U8: *min = 0; *max = UINT8_MAX; return true;
-    case DT_I8: *min = INT8_MIN; *max = INT8_MAX; return true;
-    case DT_U16: *min = 0; *max = UINT16_MAX; return true;
-    case DT_I16: *min = INT16_MIN; *max = INT16_MAX; return true;
-    case DT_U32: *min = 0; *max = UINT32_MAX; return true;
-    case DT_I32: *min = INT32_MIN; *max = INT32_MAX; return true;
-    case DT_U64: *min = 0; *max = 9.2e18; return true;
-    case DT_I64: *min = -9.2e18; *max = 9.2e18; return true;
-    default: return false;
+    case DT_U8:
+        *min = 0;
+        *max = UINT8_MAX;
+        return true;
+    case DT_I8:
+        *min = INT8_MIN;
+        *max = INT8_MAX;
+        return true;
+    case DT_U16:
+        *min = 0;
+        *max = UINT16_MAX;
+        return true;
+    case DT_I16:
+        *min = INT16_MIN;
+        *max = INT16_MAX;
+        return true;
+    case DT_U32:
+        *min = 0;
+        *max = UINT32_MAX;
+        return true;
+    case DT_I32:
+        *min = INT32_MIN;
+        *max = INT32_MAX;
+        return true;
+    case DT_U64:
+        *min = 0;
+        *max = 9.2e18;
+        return true;
+    case DT_I64:
+        *min = -9.2e18;
+        *max = 9.2e18;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -108,8 +133,8 @@ static bool read_json_tensor(const json_t *o, const char *what, enum dtype type,
     if (shape->rank > 0 && json_array_size(data) == 0 && bytes > 0)
         return err_set(e, ERR_INVALID, "%s: 'data' is empty", what);
     if (bytes > (size_t)64 << 20)
-        return err_set(e, ERR_TOO_LARGE, "%s: %zu bytes as JSON, limit 64 MiB; send it as binary data",
-                       what, bytes);
+        return err_set(e, ERR_TOO_LARGE,
+                       "%s: %zu bytes as JSON, limit 64 MiB; send it as binary data", what, bytes);
     if (!tensor_new(type, shape, ret, e))
         return false;
     if (put_values(data, ret, &at, 0) && at == bytes)
@@ -125,7 +150,8 @@ struct oip_reader {
     struct err *e;
 };
 
-static bool read_input(struct oip_reader *r, const json_t *o, size_t index, struct named_tensor *ret)
+static bool read_input(struct oip_reader *r, const json_t *o, size_t index,
+                       struct named_tensor *ret)
 {
     char what[64];
     const char *type;
@@ -137,7 +163,8 @@ static bool read_input(struct oip_reader *r, const json_t *o, size_t index, stru
         return false;
     enum dtype dtype = dtype_from_oip(type);
     if (dtype == DT_NONE)
-        return err_set(r->e, ERR_UNSUPPORTED, "input '%s': datatype '%.20s' is not taken", ret->name, type);
+        return err_set(r->e, ERR_UNSUPPORTED, "input '%s': datatype '%.20s' is not taken",
+                       ret->name, type);
     json_t *parameters = json_object_get(o, "parameters");
     if (!json_opt_u64(parameters, what, "binary_data_size", TENSOR_BYTES_MAX, &size, r->e))
         return false;
@@ -161,7 +188,8 @@ static bool read_outputs(const json_t *root, struct oip_request *ret, struct err
         struct oip_output *out = &ret->outputs[i];
         out->binary = ret->binary_default;
         if (!read_name(o, "output", out->name, sizeof(out->name), e) ||
-            !json_opt_bool(json_object_get(o, "parameters"), "output", "binary_data", &out->binary, e))
+            !json_opt_bool(json_object_get(o, "parameters"), "output", "binary_data", &out->binary,
+                           e))
             return false;
         ret->output_count++;
     }
@@ -184,8 +212,9 @@ static bool read_request(struct oip_reader *r, const json_t *root, struct oip_re
         ret->input_count++;
     }
     if (r->binary_at != mem_size(r->body))
-        return err_set(r->e, ERR_INVALID, "request: %zu bytes of binary data are described, %zu came",
-                       r->binary_at, mem_size(r->body));
+        return err_set(r->e, ERR_INVALID,
+                       "request: %zu bytes of binary data are described, %zu came", r->binary_at,
+                       mem_size(r->body));
     return read_outputs(root, ret, r->e);
 }
 
@@ -248,7 +277,8 @@ static bool write_output(const struct named_tensor *out, bool binary, json_t *li
     json_object_set_new(o, "shape", dims);
     if (binary || t->dtype == DT_F16 || t->dtype == DT_BF16) {
         if (*count >= WIRE_PARTS_MAX)
-            return err_set(e, ERR_TOO_LARGE, "answer: more than the limit of %d parts", WIRE_PARTS_MAX);
+            return err_set(e, ERR_TOO_LARGE, "answer: more than the limit of %d parts",
+                           WIRE_PARTS_MAX);
         json_object_set_new(o, "parameters",
                             json_pack("{s:I}", "binary_data_size", (json_int_t)t->bytes));
         parts[(*count)++] = (struct frame_part){t->data, t->bytes};
@@ -279,7 +309,8 @@ static bool write_outputs(const struct oip_request *request, const struct named_
         const struct oip_output *want = &request->outputs[i];
         const struct named_tensor *out = find_output(outputs, count, want->name);
         if (!out)
-            return err_set(e, ERR_NOT_FOUND, "output '%s': the module has no such output", want->name);
+            return err_set(e, ERR_NOT_FOUND, "output '%s': the module has no such output",
+                           want->name);
         if (!write_output(out, want->binary, list, parts, part_count, e))
             return false;
     }

@@ -20,8 +20,8 @@ struct oip_request {
     struct named_tensor inputs[WIRE_INPUTS_MAX]; /* owned */
     int input_count;
     struct oip_output outputs[WIRE_INPUTS_MAX];
-    int output_count;                            /* 0: all */
-    bool binary_default;                         /* for outputs that are not listed */
+    int output_count;    /* 0: all */
+    bool binary_default; /* for outputs that are not listed */
 };
 
 /* json_size: value of the length header, or the whole body's size when there is none. */

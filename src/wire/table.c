@@ -57,22 +57,22 @@ void table_unref(struct table *t)
 static json_t *device_json(const struct table_device *d)
 {
     return json_pack("{s:s,s:s,s:s,s:I,s:i,s:f,s:b,s:b}", "id", d->id, "name", d->name, "peer_url",
-                     d->peer_url, "memory_bytes", (json_int_t)d->memory_bytes, "lanes", (int)d->lanes,
-                     "gflops", d->gflops, "alive", (int)d->alive, "emulated", (int)d->emulated);
+                     d->peer_url, "memory_bytes", (json_int_t)d->memory_bytes, "lanes",
+                     (int)d->lanes, "gflops", d->gflops, "alive", (int)d->alive, "emulated",
+                     (int)d->emulated);
 }
 
 static json_t *module_json(const struct table_module *m)
 {
     json_t *replicas = json_array();
     for (uint32_t i = 0; i < m->replica_count; i++)
-        json_array_append_new(replicas, json_pack("{s:i,s:f,s:b,s:b}", "device",
-                                                  (int)m->replicas[i].device, "run_ms",
-                                                  m->replicas[i].run_ms, "measured",
-                                                  (int)m->replicas[i].measured, "serving",
-                                                  (int)m->replicas[i].serving));
-    return json_pack("{s:s,s:s,s:I,s:I,s:o,s:O*}", "digest", m->digest.hex, "name", m->name, "file_bytes",
-                     (json_int_t)m->file_bytes, "memory_bytes", (json_int_t)m->memory_bytes, "replicas",
-                     replicas, "dims", m->dims);
+        json_array_append_new(
+            replicas, json_pack("{s:i,s:f,s:b,s:b}", "device", (int)m->replicas[i].device, "run_ms",
+                                m->replicas[i].run_ms, "measured", (int)m->replicas[i].measured,
+                                "serving", (int)m->replicas[i].serving));
+    return json_pack("{s:s,s:s,s:I,s:I,s:o,s:O*}", "digest", m->digest.hex, "name", m->name,
+                     "file_bytes", (json_int_t)m->file_bytes, "memory_bytes",
+                     (json_int_t)m->memory_bytes, "replicas", replicas, "dims", m->dims);
 }
 
 static json_t *model_json(const struct table_model *m)
@@ -85,7 +85,8 @@ static json_t *model_json(const struct table_model *m)
 
 json_t *table_to_json(const struct table *t)
 {
-    json_t *devices = json_array(), *modules = json_array(), *models = json_array(), *links = json_array();
+    json_t *devices = json_array(), *modules = json_array(), *models = json_array(),
+           *links = json_array();
     for (uint32_t i = 0; i < t->device_count; i++)
         json_array_append_new(devices, device_json(&t->devices[i]));
     for (uint32_t i = 0; i < t->module_count; i++)
@@ -94,8 +95,8 @@ json_t *table_to_json(const struct table *t)
         json_array_append_new(models, model_json(&t->models[i]));
     for (uint32_t i = 0; i < t->link_count; i++)
         json_array_append_new(links, json_pack("{s:i,s:i,s:f,s:f}", "a", (int)t->links[i].a, "b",
-                                               (int)t->links[i].b, "latency_ms", t->links[i].latency_ms,
-                                               "mbit", t->links[i].mbit));
+                                               (int)t->links[i].b, "latency_ms",
+                                               t->links[i].latency_ms, "mbit", t->links[i].mbit));
     return json_pack("{s:I,s:s,s:s,s:o,s:o,s:o,s:o}", "version", (json_int_t)t->version, "fleet",
                      t->fleet, "coordinator_url", t->coordinator_url, "devices", devices, "modules",
                      modules, "models", models, "links", links);
@@ -173,9 +174,11 @@ static bool read_module(const json_t *o, uint32_t devices, struct table_module *
     const char *digest;
     json_t *dims = json_object_get(o, "dims");
     if (dims && (!json_is_object(dims) || json_object_size(dims) > WIRE_DIMS_MAX))
-        return err_set(e, ERR_INVALID, "%s: 'dims' should be an object of at most %d", what, WIRE_DIMS_MAX);
+        return err_set(e, ERR_INVALID, "%s: 'dims' should be an object of at most %d", what,
+                       WIRE_DIMS_MAX);
     m->dims = json_incref(dims);
-    return json_need_str(o, what, "digest", &digest, e) && read_digest(digest, what, &m->digest, e) &&
+    return json_need_str(o, what, "digest", &digest, e) &&
+           read_digest(digest, what, &m->digest, e) &&
            copy_text(o, what, "name", m->name, sizeof(m->name), e) &&
            json_need_u64(o, what, "file_bytes", (uint64_t)1 << 53, &m->file_bytes, e) &&
            json_need_u64(o, what, "memory_bytes", (uint64_t)1 << 53, &m->memory_bytes, e) &&
@@ -212,7 +215,8 @@ static bool read_link(const json_t *o, uint32_t devices, struct table_link *l, s
         !json_need_num(o, what, "mbit", 1e-6, 1e9, &l->mbit, e))
         return false;
     if (a >= b || b >= devices)
-        return err_set(e, ERR_INVALID, "%s: between %d and %d, of %u devices", what, (int)a, (int)b, devices);
+        return err_set(e, ERR_INVALID, "%s: between %d and %d, of %u devices", what, (int)a, (int)b,
+                       devices);
     l->a = (uint32_t)a;
     l->b = (uint32_t)b;
     return true;
@@ -281,7 +285,8 @@ struct table *table_from_json(const json_t *root, struct err *e)
     }
     if (!json_need_u64(root, "table", "version", (uint64_t)1 << 53, &t->version, e) ||
         !copy_text(root, "table", "fleet", t->fleet, sizeof(t->fleet), e) ||
-        !copy_text(root, "table", "coordinator_url", t->coordinator_url, sizeof(t->coordinator_url), e) ||
+        !copy_text(root, "table", "coordinator_url", t->coordinator_url, sizeof(t->coordinator_url),
+                   e) ||
         !read_rows(root, t, e)) {
         table_unref(t);
         return NULL;

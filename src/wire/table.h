@@ -16,47 +16,48 @@
 struct table_device {
     char id[WIRE_ID_MAX];
     char name[WIRE_NAME_MAX];
-    char peer_url[WIRE_URL_MAX];   /* http://127.0.0.1:40001, of its peer listener */
-    uint64_t memory_bytes;         /* budget for modules */
-    uint32_t lanes;                /* runs at once */
-    double gflops;                 /* calibrated */
-    bool alive;                    /* as the coordinator last knew */
+    char peer_url[WIRE_URL_MAX]; /* http://127.0.0.1:40001, of its peer listener */
+    uint64_t memory_bytes;       /* budget for modules */
+    uint32_t lanes;              /* runs at once */
+    double gflops;               /* calibrated */
+    bool alive;                  /* as the coordinator last knew */
     bool emulated;
 };
 
 /* One copy of a module. */
 struct table_replica {
-    uint32_t device;               /* index in devices */
-    double run_ms;                 /* one run at batch 1 */
-    bool measured;                 /* else predicted */
-    bool serving;                  /* loaded: gateways route to it; else it is on its way */
+    uint32_t device; /* index in devices */
+    double run_ms;   /* one run at batch 1 */
+    bool measured;   /* else predicted */
+    bool serving;    /* loaded: gateways route to it; else it is on its way */
 };
 
 struct table_module {
     struct digest digest;
-    char name[WIRE_NAME_MAX];      /* for people: "vision_model" */
+    char name[WIRE_NAME_MAX]; /* for people: "vision_model" */
     uint64_t file_bytes;
-    uint64_t memory_bytes;         /* measured, or predicted */
-    json_t *dims;                  /* {"PORT.INDEX": size} to measure it with; owned */
+    uint64_t memory_bytes; /* measured, or predicted */
+    json_t *dims;          /* {"PORT.INDEX": size} to measure it with; owned */
     struct table_replica *replicas;
     uint32_t replica_count;
 };
 
 struct table_model {
     char name[WIRE_NAME_MAX];
-    json_t *programs;              /* array of programs, one per task; owned */
-    struct digest *blobs;          /* side files that programs need on the devices */
+    json_t *programs;     /* array of programs, one per task; owned */
+    struct digest *blobs; /* side files that programs need on the devices */
     uint32_t blob_count;
 };
 
 struct table_link {
-    uint32_t a, b;                 /* indexes in devices, a < b */
+    uint32_t a, b; /* indexes in devices, a < b */
     double latency_ms, mbit;
 };
 
 struct table {
     uint64_t version;
-    char fleet[WIRE_ID_MAX];       /* id of the coordinator's state: versions of another fleet don't compare */
+    char fleet
+        [WIRE_ID_MAX]; /* id of the coordinator's state: versions of another fleet don't compare */
     char coordinator_url[WIRE_URL_MAX];
     struct table_device *devices;
     uint32_t device_count;
@@ -68,7 +69,7 @@ struct table {
     uint32_t link_count;
 };
 
-struct table *table_new(void);       /* empty, one reference; NULL: out of memory */
+struct table *table_new(void); /* empty, one reference; NULL: out of memory */
 struct table *table_ref(struct table *t);
 void table_unref(struct table *t);
 

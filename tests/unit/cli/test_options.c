@@ -17,8 +17,12 @@ static const struct option_row rows[] = {
     {"fast", OPT_FLAG, NULL, NULL, "", NULL, 0, 0},
     OPTION_CONFIG,
 };
-static const struct command command = {.name = "x", .usage = "", .summary = "", .options = rows,
-                                       .option_count = ARRAY_LEN(rows), .max_args = 1};
+static const struct command command = {.name = "x",
+                                       .usage = "",
+                                       .summary = "",
+                                       .options = rows,
+                                       .option_count = ARRAY_LEN(rows),
+                                       .max_args = 1};
 
 static struct args *parse(int argc, const char *const *argv, struct err *e)
 {
@@ -28,7 +32,8 @@ static struct args *parse(int argc, const char *const *argv, struct err *e)
 }
 
 #define PARSE(e, ...)                                                                              \
-    parse((int)ARRAY_LEN(((const char *[]){"x", __VA_ARGS__})), (const char *[]){"x", __VA_ARGS__}, e)
+    parse((int)ARRAY_LEN(((const char *[]){"x", __VA_ARGS__})),                                    \
+          (const char *[]){"x", __VA_ARGS__}, e)
 
 static void sources_in_order(void **state)
 {
@@ -122,7 +127,7 @@ static void folders(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sources_in_order), cmocka_unit_test(refused),
-                                       cmocka_unit_test(folders)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sources_in_order),
+                                       cmocka_unit_test(refused), cmocka_unit_test(folders)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -53,7 +53,8 @@ static void beat(struct world *w, const char *id, const char *digest, enum modul
 {
     struct err e;
     struct device *d = fleet_device(&w->fleet, id);
-    struct heartbeat h = {.modules = calloc(1, sizeof(struct module_report)), .module_count = digest ? 1 : 0};
+    struct heartbeat h = {.modules = calloc(1, sizeof(struct module_report)),
+                          .module_count = digest ? 1 : 0};
     if (digest) {
         (void)snprintf(h.modules[0].digest.hex, DIGEST_HEX + 1, "%s", digest);
         h.modules[0].state = state;
@@ -71,7 +72,8 @@ static void add_model(struct world *w, const char *name, const char *digest)
     struct module m = {.file_bytes = 100, .weight_bytes = 90, .gflop = 0.5};
     (void)snprintf(m.digest.hex, sizeof(m.digest.hex), "%s", digest);
     (void)snprintf(m.name, sizeof(m.name), "vision");
-    json_t *model = json_pack("{s:[s],s:[],s:[],s:[s]}", "modules", digest, "programs", "blobs", "tasks", "x");
+    json_t *model =
+        json_pack("{s:[s],s:[],s:[],s:[s]}", "modules", digest, "programs", "blobs", "tasks", "x");
     if (!fleet_add_model(&w->fleet, name, model, &m, 1, &e))
         fail_msg("%s", e.text);
 }
@@ -209,8 +211,10 @@ static void unknown_times_follow_the_speeds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_and_ids),          cmocka_unit_test(make_before_break),
-        cmocka_unit_test(removing_keeps_what_others_use), cmocka_unit_test(a_restart_finds_it_all),
+        cmocka_unit_test(names_and_ids),
+        cmocka_unit_test(make_before_break),
+        cmocka_unit_test(removing_keeps_what_others_use),
+        cmocka_unit_test(a_restart_finds_it_all),
         cmocka_unit_test(unknown_times_follow_the_speeds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

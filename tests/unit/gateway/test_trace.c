@@ -86,6 +86,7 @@ static void load_counts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(spans_and_devices),
-                                       cmocka_unit_test(the_ring_forgets_the_oldest), cmocka_unit_test(load_counts)};
+                                       cmocka_unit_test(the_ring_forgets_the_oldest),
+                                       cmocka_unit_test(load_counts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -88,7 +88,8 @@ static void what_nobody_takes_expires(void **state)
     struct tensor t = floats(4, 1);
     struct call_key k1 = key_of(1), k2 = key_of(2);
     assert_true(meeting_deliver(m, &k1, "a", &t, 64, clock_now_ns() - 1, &e));
-    assert_true(meeting_deliver(m, &k2, "a", &t, 64, clock_deadline_ms(60000), &e)); /* takes its room */
+    assert_true(
+        meeting_deliver(m, &k2, "a", &t, 64, clock_deadline_ms(60000), &e)); /* takes its room */
     tensor_clear(&t);
     meetings_free(m);
 }

@@ -47,8 +47,12 @@ static struct tensor floats(int n)
 static struct call *sample_call(void)
 {
     struct call *c = calloc(1, sizeof(*c));
-    *c = (struct call){.key = {.request = "r1", .attempt = 2, .call = "head"}, .deadline_ms = 5000,
-                       .reserve = 4096, .input_count = 3, .target_count = 1, .return_count = 1};
+    *c = (struct call){.key = {.request = "r1", .attempt = 2, .call = "head"},
+                       .deadline_ms = 5000,
+                       .reserve = 4096,
+                       .input_count = 3,
+                       .target_count = 1,
+                       .return_count = 1};
     (void)snprintf(c->module.hex, sizeof(c->module.hex), "%s", D1);
     c->inputs[0] = (struct call_input){.source = CALL_MEDIA, .kind = "text"};
     (void)snprintf(c->inputs[0].config.hex, sizeof(c->inputs[0].config.hex), "%s", D2);
@@ -56,8 +60,8 @@ static struct call *sample_call(void)
     memcpy(mem_data(c->inputs[0].media), "hello", 5);
     c->inputs[1] = (struct call_input){.source = CALL_TENSOR, .port = "x", .tensor = floats(7)};
     c->inputs[2] = (struct call_input){.source = CALL_MEETING, .port = "y"};
-    c->targets[0] = (struct call_target){.device = "dev-1", .call = "next", .output = "o", .port = "p",
-                                         .reserve = 64};
+    c->targets[0] = (struct call_target){
+        .device = "dev-1", .call = "next", .output = "o", .port = "p", .reserve = 64};
     (void)snprintf(c->returns[0], sizeof(c->returns[0]), "logits");
     return c;
 }
@@ -131,12 +135,15 @@ static void bad_headers_say_what_is_wrong(void **state)
         {"{\"parts\":[]}", "request"},
         {"{\"parts\":[],\"request\":\"\",\"call\":\"c\",\"attempt\":0}", "request"},
         {"{\"parts\":[],\"request\":\"r\",\"call\":\"c\",\"attempt\":-1}", "attempt"},
-        {"{\"parts\":[],\"request\":\"r\",\"call\":\"c\",\"attempt\":0,\"module\":\"zz\"}", "module"},
+        {"{\"parts\":[],\"request\":\"r\",\"call\":\"c\",\"attempt\":0,\"module\":\"zz\"}",
+         "module"},
         {"{\"parts\":[],\"request\":\"r\",\"call\":\"c\",\"attempt\":0,\"module\":\"" D1
-         "\",\"deadline_ms\":1,\"reserve\":0,\"inputs\":[{\"from\":\"sky\"}],\"deliver\":[],\"return\":[]}",
+         "\",\"deadline_ms\":1,\"reserve\":0,\"inputs\":[{\"from\":\"sky\"}],\"deliver\":[],"
+         "\"return\":[]}",
          "sky"},
         {"{\"parts\":[],\"request\":\"r\",\"call\":\"c\",\"attempt\":0,\"module\":\"" D1
-         "\",\"deadline_ms\":1,\"reserve\":0,\"inputs\":[{\"from\":\"tensor\",\"port\":\"x\",\"dtype\":\"float32\","
+         "\",\"deadline_ms\":1,\"reserve\":0,\"inputs\":[{\"from\":\"tensor\",\"port\":\"x\","
+         "\"dtype\":\"float32\","
          "\"shape\":[4],\"part\":0}],\"deliver\":[],\"return\":[]}",
          "part 0"},
         {"{\"parts\":[5]}", "part 0"},
@@ -188,8 +195,12 @@ static void answer_and_delivery_survive(void **state)
     free(a);
     free(b);
 
-    struct delivery d = {.key = {.request = "r", .call = "c", .attempt = 1}, .port = "p", .reserve = 100,
-                         .deadline_ms = 10, .tensor = floats(5)}, back;
+    struct delivery d = {.key = {.request = "r", .call = "c", .attempt = 1},
+                         .port = "p",
+                         .reserve = 100,
+                         .deadline_ms = 10,
+                         .tensor = floats(5)},
+                    back;
     assert_true(delivery_write(&d, &header, parts, &count, &e));
     body = join_body(header, parts, count);
     assert_true(delivery_read(body, &back, &e));

@@ -72,7 +72,8 @@ static void mutilated_tables(void **state)
         const char *key;
         json_t *row = json_array_get(json_object_get(whole, lists[l]), 0);
         json_t *copy = json_deep_copy(row);
-        json_object_foreach(copy, key, value) {
+        json_object_foreach(copy, key, value)
+        {
             struct err e = {0};
             json_object_set_new(row, key, json_pack("[i]", 77777));
             struct table *u = table_from_json(whole, &e);
@@ -105,11 +106,17 @@ static void heartbeat_survives(void **state)
 {
     (void)state;
     struct err e;
-    struct module_report r = {.state = MODULE_READY, .measured = true, .anonymous = 5, .file = 6, .run_ms = 1.25};
+    struct module_report r = {
+        .state = MODULE_READY, .measured = true, .anonymous = 5, .file = 6, .run_ms = 1.25};
     (void)snprintf(r.digest.hex, sizeof(r.digest.hex), "%s", D1);
     struct link_report l = {.device = "dev-2", .latency_ms = 1, .mbit = 100};
-    struct heartbeat in = {.id = "dev-1", .table_version = 4, .modules = &r, .module_count = 1, .links = &l,
-                           .link_count = 1}, out;
+    struct heartbeat in = {.id = "dev-1",
+                           .table_version = 4,
+                           .modules = &r,
+                           .module_count = 1,
+                           .links = &l,
+                           .link_count = 1},
+                     out;
     json_t *o = heartbeat_json(&in);
     assert_non_null(o);
     assert_true(heartbeat_read(o, &out, &e));
@@ -118,7 +125,8 @@ static void heartbeat_survives(void **state)
     assert_true(out.modules[0].run_ms == 1.25);
     assert_string_equal(out.links[0].device, "dev-2");
     heartbeat_clear(&out);
-    json_object_set_new(json_array_get(json_object_get(o, "modules"), 0), "state", json_string("odd"));
+    json_object_set_new(json_array_get(json_object_get(o, "modules"), 0), "state",
+                        json_string("odd"));
     assert_false(heartbeat_read(o, &out, &e));
     assert_non_null(strstr(e.text, "odd"));
     json_decref(o);
@@ -128,7 +136,11 @@ static void join_needs_name_and_address(void **state)
 {
     (void)state;
     struct err e;
-    struct join_request in = {.name = "nuc", .peer_url = "http://127.0.0.1:1", .lanes = 2, .gflops = 10}, out;
+    struct join_request in = {.name = "nuc",
+                              .peer_url = "http://127.0.0.1:1",
+                              .lanes = 2,
+                              .gflops = 10},
+                        out;
     json_t *o = join_request_json(&in);
     assert_true(join_request_read(o, &out, &e));
     assert_int_equal(out.lanes, 2);
@@ -143,8 +155,10 @@ static void join_needs_name_and_address(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_survives),        cmocka_unit_test(mutilated_tables),
-        cmocka_unit_test(replica_outside_is_refused), cmocka_unit_test(heartbeat_survives),
+        cmocka_unit_test(table_survives),
+        cmocka_unit_test(mutilated_tables),
+        cmocka_unit_test(replica_outside_is_refused),
+        cmocka_unit_test(heartbeat_survives),
         cmocka_unit_test(join_needs_name_and_address),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

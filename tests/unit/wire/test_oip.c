@@ -20,8 +20,10 @@ static void reads_nested_and_flat_json(void **state)
 {
     (void)state;
     static const char *const forms[] = {
-        "{\"id\":\"7\",\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2,2],\"data\":[1,2,3,4]}]}",
-        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2,2],\"data\":[[1,2],[3,4]]}]}",
+        "{\"id\":\"7\",\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2,2],\"data\":["
+        "1,2,3,4]}]}",
+        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2,2],\"data\":[[1,2],[3,4]]}"
+        "]}",
     };
     for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
         struct oip_request *r = calloc(1, sizeof(*r));
@@ -40,9 +42,10 @@ static void reads_binary_and_answers_as_asked(void **state)
 {
     (void)state;
     const int64_t values[2] = {-5, 1LL << 40};
-    const char *json = "{\"id\":\"q\",\"inputs\":[{\"name\":\"ids\",\"datatype\":\"INT64\",\"shape\":[1,2],"
-                       "\"parameters\":{\"binary_data_size\":16}}],\"outputs\":[{\"name\":\"o\",\"parameters\":"
-                       "{\"binary_data\":true}},{\"name\":\"p\"}]}";
+    const char *json =
+        "{\"id\":\"q\",\"inputs\":[{\"name\":\"ids\",\"datatype\":\"INT64\",\"shape\":[1,2],"
+        "\"parameters\":{\"binary_data_size\":16}}],\"outputs\":[{\"name\":\"o\",\"parameters\":"
+        "{\"binary_data\":true}},{\"name\":\"p\"}]}";
     struct oip_request *r = calloc(1, sizeof(*r));
     struct err e;
     struct mem *body = body_of(json, values, sizeof(values));
@@ -78,16 +81,21 @@ static void refuses_what_does_not_fit(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", "[]", "{}", "{\"inputs\":{}}",
+        "",
+        "[]",
+        "{}",
+        "{\"inputs\":{}}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[3],\"data\":[1,2]}]}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1],\"data\":[1,2]}]}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"UINT8\",\"shape\":[1],\"data\":[300]}]}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"INT8\",\"shape\":[1],\"data\":[1.5]}]}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"BYTES\",\"shape\":[1],\"data\":[\"a\"]}]}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1],\"data\":[1]}]}",
-        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[4294967296,4294967296],\"data\":[1]}]}",
+        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[4294967296,4294967296],"
+        "\"data\":[1]}]}",
         "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1000000000],\"data\":[]}]}",
-        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":4}}]}",
+        "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[1],\"parameters\":{\"binary_"
+        "data_size\":4}}]}",
         "{\"inputs\":[{\"name\":\"\",\"datatype\":\"FP32\",\"shape\":[1],\"data\":[1]}]}",
     };
     struct oip_request *r = calloc(1, sizeof(*r));
