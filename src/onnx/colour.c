@@ -22,6 +22,7 @@ struct groups {
     uint8_t parent[MASK_BITS];
     uint8_t level[MASK_BITS];
     bool whole[MASK_BITS]; /* integers: text rather than signals */
+    bool cache[MASK_BITS]; /* reals without weights that met integers first */
 };
 
 static unsigned bit_of(uint32_t input)
@@ -76,8 +77,10 @@ static void meet(struct groups *g, uint64_t set)
     for (unsigned i = 0; i < MASK_BITS; i++)
         if (set >> i & 1 && g->level[i] == LEVEL_NONE && g->parent[i] == i) {
             unsigned to = host(g, set, i);
-            if (to != MASK_BITS)
+            if (to != MASK_BITS) {
+                g->cache[i] |= !g->whole[i] && g->whole[to];
                 join(g, i, to);
+            }
         }
     unsigned first = MASK_BITS;
     set = roots(g, set);
@@ -89,6 +92,17 @@ static void meet(struct groups *g, uint64_t set)
         else
             join(g, i, first);
     }
+}
+
+/* Groups of ids that came to hold a cache (past keys and values): a decoder that is called again and
+ * again stays in one piece, whatever else it meets. */
+static uint64_t caches(const struct groups *g)
+{
+    uint64_t mask = 0;
+    for (unsigned i = 0; i < MASK_BITS; i++)
+        if (g->cache[i])
+            mask |= (uint64_t)1 << root(g, i);
+    return mask;
 }
 
 /* What a node adds to its modality: a table's look-up, or layers. */
@@ -153,6 +167,7 @@ static void group_model(const struct work *w, struct wmodel *m)
         m->mask[i] = roots(&g, m->mask[i]);
     for (size_t i = 0; i < m->g->m->input_count; i++)
         m->group[i] = (uint8_t)root(&g, bit_of((uint32_t)i));
+    m->caches = caches(&g);
 }
 
 static bool has(const char *name, const char *const *parts)
@@ -212,9 +227,11 @@ static bool colour_classes(struct work *w)
     for (uint32_t k = 0; k < w->model_count; k++) {
         const struct wmodel *m = &w->models[k];
         for (uint32_t i = 0; i < m->g->nodes.count; i++)
-            if (m->cls[i] != ONNX_NONE)
-                facts[count++] = (struct fact){
-                    m->cls[i], k, m->mask[m->g->edges.items[m->g->nodes.items[i].out_first]]};
+            if (m->cls[i] != ONNX_NONE) {
+                uint64_t mask = m->mask[m->g->edges.items[m->g->nodes.items[i].out_first]];
+                facts[count++] =
+                    (struct fact){m->cls[i], k, mask & m->caches ? mask & m->caches : mask};
+            }
     }
     if (count)
         qsort(facts, count, sizeof(*facts), by_fact);

@@ -63,7 +63,7 @@ struct onnx_dim {
 /* Floating point operations of one run: multiplications and additions of MatMul, Gemm, Conv,
  * attention and recurrent operators and their quantised forms, counted as in
  * 2 x (products); the rest is small and not counted.  Dims that are not named in dims: the first
- * dim is 1, others get a plain guess (16).  Negative when a needed shape can't be worked out. */
+ * dim is 1, others get a plain guess.  Negative when a needed shape can't be worked out. */
 double onnx_flops(const struct onnx *m, const struct onnx_dim *dims, size_t count);
 
 /* Whether the first dim of every input and output is dynamic and, where named, by one name. */

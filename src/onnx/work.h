@@ -28,6 +28,7 @@ struct wmodel {
     uint32_t *token;  /* owned: of each value; 0: none */
     uint64_t *mask;   /* owned: of each value: modalities that it depends on */
     uint8_t *group;   /* owned: modality of each input */
+    uint64_t caches;  /* modalities that hold the cache of a decoder */
 };
 
 struct wclass {
