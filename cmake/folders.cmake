@@ -18,7 +18,7 @@ endfunction()
 
 s2m3_folder(base THEIRS PkgConfig::JANSSON PkgConfig::GNUTLS)
 s2m3_folder(tensor OURS base)
-s2m3_folder(onnx OURS base tensor)
+s2m3_folder(onnx OURS base tensor THEIRS m)
 s2m3_folder(media OURS base tensor THEIRS PkgConfig::TURBOJPEG PkgConfig::SPNG PkgConfig::WEBP
     PkgConfig::SNDFILE PkgConfig::SOXR PkgConfig::PCRE2 PkgConfig::UTF8PROC m)
 s2m3_folder(plan OURS base THEIRS m)
