@@ -1,0 +1,304 @@
+/* plan.c - `plan`: where modules would go, from numbers alone.
+ *
+ * Reads an instance from a file or a pipe, asks plan/, prints a table or JSON.  The clock of
+ * --limit-ms lives here: plan/ has none. */
+#include "plan/plan.h"
+#include "base/clock.h"
+#include "base/num.h"
+#include "base/parse.h"
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define AUTO_LIMIT_MS 1000
+#define LIMIT_MS_MAX 86400000.0
+#define REDUNDANCY_MAX 63
+
+int cli_plan(int argc, char **argv);
+
+struct wish {
+    const char *file;
+    struct plan_options o;
+    double limit_ms; /* 0: none */
+    bool json;
+    json_t *pins; /* owned */
+    int64_t deadline;
+};
+
+static const char *const usage_text =
+    "usage: s2m3 plan --instance FILE [options]\n\n"
+    "Placement of modules on devices from the numbers in FILE (JSON; may be a pipe).\n\n"
+    "  --instance FILE      The instance\n"
+    "  --method NAME        greedy-fastest, greedy-earliest, best-greedy, local, exact, auto "
+    "(default)\n"
+    "  --seed N             Of the random starts (default 0)\n"
+    "  --limit-evals N      Stop after so many placements looked at\n"
+    "  --limit-ms N         Stop by the clock (default of auto: 1000)\n"
+    "  --redundancy N       Every module survives any N devices dying, where memory allows\n"
+    "  --pin MODULE=DEVICE  Force a place; repeatable\n"
+    "  --explain            Why each module is where it is, and what each request waits for\n"
+    "  --json               Print JSON\n";
+
+/* ---- options ---- */
+
+static bool add_pin(struct wish *w, const char *text, struct err *e)
+{
+    const char *equals = strrchr(text, '=');
+    if (!equals || equals == text || !equals[1])
+        return err_set(e, ERR_INVALID, "--pin: '%s' is not MODULE=DEVICE", text);
+    char *module = strndup(text, (size_t)(equals - text));
+    if (!w->pins)
+        w->pins = json_object();
+    json_t *list = module ? json_object_get(w->pins, module) : NULL;
+    if (module && !list) {
+        list = json_array();
+        (void)json_object_set_new(w->pins, module, list);
+    }
+    bool ok = list && json_array_append_new(list, json_string(equals + 1)) == 0;
+    free(module);
+    return ok || err_set(e, ERR_INVALID, "--pin: '%s' is not UTF-8 text", text);
+}
+
+static bool set_number(struct wish *w, const char *name, const char *value, struct err *e)
+{
+    uint64_t n;
+    if (strcmp(name, "--limit-ms") == 0)
+        return parse_double(name, value, 0.001, LIMIT_MS_MAX, &w->limit_ms, e);
+    if (strcmp(name, "--redundancy") == 0) {
+        if (!parse_u64(name, value, 0, REDUNDANCY_MAX, &n, e))
+            return false;
+        w->o.redundancy = (int)n;
+        return true;
+    }
+    bool seed = strcmp(name, "--seed") == 0;
+    return parse_u64(name, value, seed ? 0 : 1, UINT64_MAX, seed ? &w->o.seed : &w->o.limit_evals,
+                     e);
+}
+
+static bool set_value(struct wish *w, const char *name, const char *value, struct err *e)
+{
+    static const char *const numbers[] = {"--seed", "--limit-evals", "--limit-ms", "--redundancy"};
+    if (strcmp(name, "--instance") == 0) {
+        w->file = value;
+        return true;
+    }
+    if (strcmp(name, "--pin") == 0)
+        return add_pin(w, value, e);
+    if (strcmp(name, "--method") == 0)
+        return plan_method_from(value, &w->o.method) ||
+               err_set(e, ERR_INVALID, "--method: there is no '%s'", value);
+    for (size_t i = 0; i < ARRAY_LEN(numbers); i++)
+        if (strcmp(name, numbers[i]) == 0)
+            return set_number(w, name, value, e);
+    return err_set(e, ERR_INVALID, "there is no option %s", name);
+}
+
+static bool parse_options(int argc, char **argv, struct wish *w, struct err *e)
+{
+    for (int i = 1; i < argc; i++) {
+        char name[32];
+        size_t length = strcspn(argv[i], "=");
+        const char *value = argv[i][length] ? argv[i] + length + 1 : NULL;
+        if (strncmp(argv[i], "--", 2) != 0 || length >= sizeof(name))
+            return err_set(e, ERR_INVALID, "'%s' is not an option", argv[i]);
+        memcpy(name, argv[i], length);
+        name[length] = '\0';
+        if (!value && (strcmp(name, "--json") == 0 || strcmp(name, "--explain") == 0)) {
+            *(name[2] == 'j' ? &w->json : &w->o.explain) = true;
+            continue;
+        }
+        if (!value && i + 1 >= argc)
+            return err_set(e, ERR_INVALID, "there is no option %s, or it needs a value", name);
+        if (!set_value(w, name, value ? value : argv[++i], e))
+            return false;
+    }
+    if (!w->file)
+        return err_set(e, ERR_INVALID, "--instance FILE is missing");
+    if (w->limit_ms <= 0 && w->o.method == PLAN_AUTO)
+        w->limit_ms = AUTO_LIMIT_MS;
+    return true;
+}
+
+/* ---- reading: a file of any kind, to its end ---- */
+
+static bool read_all(const char *path, char **ret, size_t *ret_size, struct err *e)
+{
+    FILE *f = fopen(path, "rb");
+    size_t size = 0, room = 0;
+    char *data = NULL;
+    if (!f)
+        return err_errno(e, ERR_IO, errno, "%s", path);
+    for (;;) {
+        if (size == room) {
+            room = room ? room * 2 : 65536;
+            char *more = room <= 2 * PLAN_FILE_MAX ? realloc(data, room) : NULL;
+            if (!more)
+                break;
+            data = more;
+        }
+        size_t n = fread(data + size, 1, room - size, f);
+        if (n == 0)
+            break;
+        size += n;
+    }
+    bool ok = !ferror(f) && feof(f) && size <= PLAN_FILE_MAX;
+    (void)fclose(f);
+    if (ok) {
+        *ret = data;
+        *ret_size = size;
+        return true;
+    }
+    free(data);
+    return err_set(e, ERR_INVALID, "%s: can't be read, or is larger than %zu bytes", path,
+                   PLAN_FILE_MAX);
+}
+
+static bool read_instance(const char *path, struct plan_instance **ret, struct err *e)
+{
+    char *data;
+    size_t size;
+    if (!read_all(path, &data, &size, e))
+        return false;
+    json_t *root = json_parse(path, data, size, e);
+    free(data);
+    if (!root)
+        return false;
+    bool ok = plan_instance_read(root, ret, e);
+    json_decref(root);
+    return ok;
+}
+
+/* ---- printing ---- */
+
+static int fail(const struct wish *w, const char *code, const struct err *e)
+{
+    if (w->json) {
+        json_t *o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", e->text);
+        if (!o) /* the message holds what is not UTF-8 */
+            o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", "not UTF-8 text");
+        cli_print_json(o);
+        json_decref(o);
+    } else {
+        (void)fprintf(stderr, "s2m3 plan: %s: %s\n", code, e->text);
+    }
+    return 1;
+}
+
+static void print_modules(const struct plan_instance *in, const struct plan_result *r)
+{
+    static const char *const headers[] = {"MODULE", "DEVICES", "WHY"};
+    struct text_table *t = text_table_new(r->reason ? 3 : 2, headers);
+    for (uint32_t m = 0; m < in->module_count; m++) {
+        char devices[512] = "";
+        for (uint32_t i = 0; i < r->sites[m].count; i++) {
+            size_t used = strlen(devices);
+            (void)snprintf(devices + used, sizeof(devices) - used, "%s%s", i ? ", " : "",
+                           in->devices[r->sites[m].device[i]].name);
+        }
+        const char *cells[] = {in->modules[m].name, devices, r->reason ? r->reason[m] : ""};
+        text_table_row(t, cells);
+    }
+    text_table_print(t);
+}
+
+static void print_requests(const struct plan_instance *in, const struct plan_result *r)
+{
+    static const char *const headers[] = {"MODEL", "SOURCE", ">MS", "PATH"};
+    struct text_table *t = text_table_new(r->path ? 4 : 3, headers);
+    for (uint32_t q = 0; q < in->request_count; q++) {
+        char ms[40];
+        (void)snprintf(ms, sizeof(ms), "%.3f", r->latency_ms[q]);
+        const char *cells[] = {in->models[in->requests[q].model].name,
+                               in->devices[in->requests[q].source].name, ms,
+                               r->path ? r->path[q] : ""};
+        text_table_row(t, cells);
+    }
+    text_table_print(t);
+}
+
+static void print_result(const struct plan_instance *in, const struct plan_result *r)
+{
+    printf("%s: value %.6g", plan_objective_name(in->objective), r->value);
+    if (r->certified)
+        printf(", proven to be the least");
+    else if (!isnan(r->bound))
+        printf(", at most %.3g %% above the least",
+               r->bound > 0 ? 100 * (r->value / r->bound - 1) : 0);
+    printf(" (%s)\n\n", plan_method_name(r->method));
+    print_modules(in, r);
+    for (uint32_t m = 0; r->unprotected && m < in->module_count; m++)
+        if (r->unprotected[m])
+            printf("not protected, no room: %s\n", in->modules[m].name);
+    if (in->request_count > 0) {
+        printf("\n");
+        print_requests(in, r);
+    }
+}
+
+/* ---- the command ---- */
+
+static bool out_of_time(void *ctx)
+{
+    const struct wish *w = ctx;
+    return clock_now_ns() >= w->deadline;
+}
+
+static int run(struct wish *w)
+{
+    int64_t start = clock_now_ns();
+    struct plan_instance *in;
+    struct plan_result r;
+    struct err e;
+    if (!read_instance(w->file, &in, &e))
+        return fail(w, "badinstance", &e);
+    if (w->limit_ms > 0) {
+        w->deadline = start + (int64_t)(w->limit_ms * 1e6);
+        w->o.stop = out_of_time;
+        w->o.stop_ctx = w;
+    }
+    w->o.pins = w->pins;
+    bool ok = plan_solve(in, &w->o, &r, &e);
+    if (!ok) {
+        int code = fail(w,
+                        e.code != ERR_NO_PLACE   ? "badinstance"
+                        : r.status == PLAN_NOFIT ? "nofit"
+                                                 : "notfound",
+                        &e);
+        plan_instance_free(in);
+        return code;
+    }
+    if (w->json) {
+        json_t *o = plan_result_json(in, &r);
+        if (o)
+            json_object_set_new(o, "elapsed_ms", json_real(clock_ms_since(start)));
+        cli_print_json(o);
+        json_decref(o);
+    } else {
+        print_result(in, &r);
+    }
+    plan_result_clear(in, &r);
+    plan_instance_free(in);
+    return 0;
+}
+
+int cli_plan(int argc, char **argv)
+{
+    struct wish w = {.o = {.method = PLAN_AUTO}};
+    struct err e;
+    for (int i = 1; i < argc; i++)
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
+            (void)fputs(usage_text, stdout);
+            return 0;
+        }
+    int code = 2;
+    if (parse_options(argc, argv, &w, &e))
+        code = run(&w);
+    else
+        (void)fprintf(stderr, "s2m3 plan: %s\n%s", e.text, usage_text);
+    json_decref(w.pins);
+    return code;
+}

@@ -1,0 +1,186 @@
+/* explain.c - why each module is where it is, and what each request waits for.
+ *
+ * A module's reason names the next best device and what moving there alone would cost; values come
+ * from the evaluator while there are few (module, device) pairs, else from greedy_cost().  A
+ * request's path is walked back from its answer: each call with the transfer, the wait and the run. */
+#include "plan/search.h"
+
+#include "base/buf.h"
+#include "base/file.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PROBE_CELLS_MAX 20000u /* modules x devices that are tried by the evaluator */
+#define PATH_MAX_BYTES 4096u
+
+struct choice {
+    uint32_t here, next; /* devices; next UINT32_MAX: nowhere else */
+    double gain;         /* value (or cost) that moving to next would add */
+    bool fastest;        /* no other device with room runs it sooner */
+};
+
+static bool room_for(const struct search *s, uint32_t m, uint32_t d)
+{
+    return plan_may(s->in, m, d) &&
+           s->in->modules[m].memory_bytes <= s->in->devices[d].memory_bytes - s->v.used[d];
+}
+
+static double value_at(struct search *s, uint32_t m, uint32_t d, const bool *placed)
+{
+    if ((size_t)s->in->module_count * s->in->device_count > PROBE_CELLS_MAX)
+        return greedy_cost(s, m, d, placed);
+    struct plan_sites before = s->v.sites[m];
+    eval_set_one(&s->v, m, d);
+    struct score score = eval_probe(&s->v, &m, 1);
+    eval_set(&s->v, m, &before);
+    return score.bad > 0 ? INFINITY : score.value;
+}
+
+static struct choice choose(struct search *s, uint32_t m, const bool *placed)
+{
+    struct choice c = {
+        .here = s->v.sites[m].device[0], .next = UINT32_MAX, .gain = INFINITY, .fastest = true};
+    double now = value_at(s, m, c.here, placed);
+    for (uint32_t d = 0; d < s->in->device_count; d++) {
+        if (d == c.here || !room_for(s, m, d))
+            continue;
+        if (plan_run(s->in, m, d) < plan_run(s->in, m, c.here))
+            c.fastest = false;
+        double gain = value_at(s, m, d, placed) - now;
+        if (gain < c.gain) {
+            c.gain = gain;
+            c.next = d;
+        }
+    }
+    return c;
+}
+
+static char *reason(struct search *s, uint32_t m, const bool *placed)
+{
+    const struct plan_instance *in = s->in;
+    const struct plan_sites *sites = &s->v.sites[m];
+    if (!search_free(s, m))
+        return text_format("pinned here");
+    if (sites->count > 1)
+        return text_format("one of %u places", sites->count);
+    struct choice c = choose(s, m, placed);
+    double ms = plan_run(in, m, c.here);
+    if (c.next == UINT32_MAX)
+        return text_format("the only device with room from which it can be used: %.3g ms", ms);
+    const char *next = in->devices[c.next].name;
+    double next_ms = plan_run(in, m, c.next);
+    if (s->v.user_first[m] == s->v.user_first[m + 1])
+        return text_format("nothing asks for it; has room: %.3g ms", ms);
+    if (c.fastest)
+        return text_format("fastest with room: %.3g ms; next best %.100s %.3g ms (%+.3g ms in all)",
+                           ms, next, next_ms, c.gain);
+    return text_format("%.3g ms here, least with transfers and waiting; next best %.100s %.3g ms "
+                       "(%+.3g ms in all)",
+                       ms, next, next_ms, c.gain);
+}
+
+/* ---- paths ---- */
+
+/* The call whose output came last to call i (UINT32_MAX: the source), and when it left. */
+static uint32_t last_to_come(const struct search *s, const struct plan_request *q,
+                             const struct plan_model *m, uint32_t i, const uint32_t *route,
+                             double *left)
+{
+    const struct plan_call *c = &m->calls[i];
+    uint32_t here = route[c->slot], last = UINT32_MAX;
+    double latest = c->from_source ? plan_tau(s->in, q->source, here, q->input_bytes[i]) : -1;
+    *left = 0;
+    for (uint32_t k = 0; k < c->from_count; k++) {
+        uint32_t p = m->from[c->from_first + k];
+        double at = s->v.finish[p] + plan_tau(s->in, route[m->calls[p].slot], here,
+                                              s->in->modules[m->calls[p].module].output_bytes);
+        if (at > latest) {
+            latest = at;
+            last = p;
+            *left = s->v.finish[p];
+        }
+    }
+    return last;
+}
+
+static uint32_t last_call(const struct search *s, const struct plan_request *q,
+                          const struct plan_model *m, const uint32_t *route)
+{
+    uint32_t last = m->call_count - 1;
+    double latest = -1;
+    for (uint32_t i = 0; m->answer_at_source && i < m->call_count; i++) {
+        const struct plan_call *c = &m->calls[i];
+        double at = s->v.finish[i] + plan_tau(s->in, route[c->slot], q->source,
+                                              s->in->modules[c->module].output_bytes);
+        if (c->next_count == 0 && at > latest) {
+            latest = at;
+            last = i;
+        }
+    }
+    return last;
+}
+
+/* After the request has been simulated: v.ready and v.finish are its own. */
+static char *path_text(const struct search *s, uint32_t request, double t)
+{
+    const struct plan_instance *in = s->in;
+    const struct plan_request *q = &in->requests[request];
+    const struct plan_model *m = &in->models[q->model];
+    const uint32_t *route = s->v.route + s->v.slot_first[request];
+    const double *rho = in->objective == PLAN_LOAD ? s->v.rho : NULL;
+    struct buf b = BUF_INIT(PATH_MAX_BYTES);
+    uint32_t *chain = calloc(m->call_count, sizeof(*chain)), count = 0, i;
+    double left;
+    if (!chain)
+        return NULL;
+    for (i = last_call(s, q, m, route); i != UINT32_MAX; i = last_to_come(s, q, m, i, route, &left))
+        chain[count++] = i;
+    double end = s->v.finish[chain[0]];
+    buf_fmt(&b, "%.60s", in->devices[q->source].name);
+    while (count-- > 0) {
+        i = chain[count];
+        const struct plan_call *c = &m->calls[i];
+        uint32_t d = route[c->slot];
+        double ran = q->runs[i] * plan_run(in, c->module, d) / (rho ? 1 - rho[d] : 1);
+        (void)last_to_come(s, q, m, i, route, &left);
+        double waited = s->v.finish[i] - ran - s->v.ready[i];
+        buf_fmt(&b, " -> %.60s on %.60s (sent %.3g, waited %.3g, ran %.3g ms)", c->id,
+                in->devices[d].name, s->v.ready[i] - left, waited > 1e-9 ? waited : 0, ran);
+    }
+    buf_fmt(&b, " -> answer (sent %.3g ms)", t - end);
+    free(chain);
+    char *text = buf_take(&b);
+    return text ? text : strdup("too long to be shown");
+}
+
+static bool fill_paths(struct search *s, struct plan_result *r)
+{
+    const struct plan_instance *in = s->in;
+    r->path = calloc(in->request_count + 1u, sizeof(*r->path));
+    if (!r->path)
+        return false;
+    for (uint32_t q = 0; q < in->request_count; q++) {
+        eval_replay(&s->v, q);
+        r->path[q] = path_text(s, q, r->latency_ms[q]);
+        if (!r->path[q])
+            return false;
+    }
+    return true;
+}
+
+bool explain_fill(struct search *s, struct plan_result *r, struct err *e)
+{
+    const struct plan_instance *in = s->in;
+    bool *placed = malloc(in->module_count);
+    r->reason = calloc(in->module_count, sizeof(*r->reason));
+    bool ok = placed && r->reason && fill_paths(s, r);
+    for (uint32_t m = 0; ok && m < in->module_count; m++)
+        placed[m] = true;
+    for (uint32_t m = 0; ok && m < in->module_count; m++) {
+        r->reason[m] = reason(s, m, placed);
+        ok = r->reason[m] != NULL;
+    }
+    free(placed);
+    return ok || err_set(e, ERR_MEMORY, "no memory for reasons");
+}
