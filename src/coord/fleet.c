@@ -412,19 +412,27 @@ static bool save_device(struct fleet *f, const struct device *d, struct err *e)
     return ok;
 }
 
+/* A device keeps its id for life, also when it comes to a coordinator that has forgotten it. */
+static bool id_valid(const char *id)
+{
+    return strspn(id, "abcdefghijklmnopqrstuvwxyz0123456789-") == strlen(id);
+}
+
 bool fleet_join(struct fleet *f, const struct join_request *r, struct device **ret, struct err *e)
 {
     struct device *d = r->id[0] ? fleet_device(f, r->id) : NULL;
     bool fresh = !d;
+    if (!id_valid(r->id))
+        return err_set(e, ERR_INVALID, "join: id '%s' should hold a-z, 0-9 and '-' only", r->id);
     if (fresh) {
         GROW(f, devices, device_count, WIRE_DEVICES_MAX, d, e);
         if (!d)
             return false;
     }
     char id[WIRE_ID_MAX];
-    (void)snprintf(id, sizeof(id), "%s", fresh ? "" : d->join.id);
+    memcpy(id, r->id, sizeof(id));
     d->join = *r;
-    if (fresh && !random_id("dev-", id, sizeof(id), e)) {
+    if (!id[0] && !random_id("dev-", id, sizeof(id), e)) {
         f->device_count--;
         return false;
     }

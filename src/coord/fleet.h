@@ -88,7 +88,7 @@ const struct link_entry *fleet_link(const struct fleet *f, const char *a, const 
 /* The device as the last heartbeat has it, or NULL. */
 const struct module_report *device_report(const struct device *d, const char *digest);
 
-/* A join: an unknown or empty id becomes a new device.  Names are made unique ("nuc", "nuc#2"). */
+/* A join: an empty id gets one, an unknown one becomes a new device.  Names are made unique ("nuc", "nuc#2"). */
 bool fleet_join(struct fleet *f, const struct join_request *r, struct device **ret, struct err *e);
 /* Takes over the heartbeat's content (clears it); remembers figures and links. */
 bool fleet_heartbeat(struct fleet *f, struct device *d, struct heartbeat *h, struct err *e);

@@ -277,7 +277,7 @@ static bool deliver_one(struct work *w, const struct call_target *to, const stru
                          .deadline_ms = (uint64_t)clock_left_ms(w->deadline_ns, 600000)};
     memcpy(d.key.call, to->call, sizeof(d.key.call));
     memcpy(d.port, to->port, sizeof(d.port));
-    if (strcmp(to->device, w->node->id) == 0)
+    if (strcmp(to->device, node_id(w->node)) == 0)
         return meeting_deliver(w->node->meetings, &d.key, d.port, t, d.reserve, w->deadline_ns, e);
     node_emulate_link(w->node, t->bytes);
     if (send_delivery(w->node, device->peer_url, &d, w->cancel, w->deadline_ns, e))

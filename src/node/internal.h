@@ -39,13 +39,15 @@ struct node {
     double gflops; /* calibrated, with emulation */
 
     struct monitor lock;
-    char id[WIRE_ID_MAX];
+    char id[WIRE_ID_MAX];             /* written once, before has_id; read through node_id() */
+    atomic_bool has_id;
     char peer_url[WIRE_URL_MAX], public_url[WIRE_URL_MAX];
     struct held_module *modules;
     struct link_report links[64]; /* measured since the last heartbeat */
     uint32_t link_count;
     struct err join_error; /* why the last join failed */
-    bool joined, stop;
+    bool joined;
+    atomic_bool stop;
     uint64_t base_bytes; /* runner without modules */
     pthread_t pulse, loader;
     bool pulse_started, loader_started;

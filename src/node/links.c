@@ -62,7 +62,7 @@ void node_measure_links(struct node *n)
     for (uint32_t i = 0; t && i < t->device_count && !n->stop; i++) {
         const struct table_device *d = &t->devices[i];
         struct link_report r;
-        if (!d->alive || strcmp(n->id, d->id) >= 0 || !measure(n, d, &r))
+        if (!d->alive || strcmp(node_id(n), d->id) >= 0 || !measure(n, d, &r))
             continue;
         monitor_lock(&n->lock);
         if (n->link_count < sizeof(n->links) / sizeof(n->links[0]))

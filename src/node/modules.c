@@ -226,7 +226,7 @@ static void mark_wanted(struct node *n, const struct table *t)
     for (struct held_module *m = n->modules; m; m = m->next)
         m->wanted = false;
     for (uint32_t i = 0; i < t->module_count; i++) {
-        if (!table_holds(t, n->id, &t->modules[i]))
+        if (!table_holds(t, node_id(n), &t->modules[i]))
             continue;
         struct held_module *m = find(n, t->modules[i].digest.hex);
         if (!m && (m = calloc(1, sizeof(*m)))) {

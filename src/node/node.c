@@ -212,8 +212,10 @@ static bool recall(struct node *n, struct err *e)
     if (!state_get(n->state, STATE_NODE, "id", &id, e) ||
         !state_get(n->state, STATE_NODE, "table", &table, e))
         return false;
-    if (json_is_string(id))
+    if (json_is_string(id)) {
         (void)snprintf(n->id, sizeof(n->id), "%s", json_string_value(id));
+        atomic_store(&n->has_id, n->id[0] != 0);
+    }
     struct table *t = table ? table_from_json(table, NULL) : NULL;
     if (t)
         (void)table_slot_put(n->slot, t);
@@ -341,5 +343,5 @@ void node_free(struct node *n)
 
 const char *node_id(const struct node *n)
 {
-    return n->id;
+    return atomic_load(&n->has_id) ? n->id : "";
 }

@@ -20,7 +20,7 @@ static bool find_digest(struct node *n, const char *name, struct digest *ret, st
     for (uint32_t i = 0; t && i < t->module_count && !found; i++) {
         const struct table_module *m = &t->modules[i];
         found = strcmp(m->digest.hex, name) == 0 ||
-                (strcmp(m->name, name) == 0 && table_holds(t, n->id, m));
+                (strcmp(m->name, name) == 0 && table_holds(t, node_id(n), m));
         if (found)
             *ret = m->digest;
     }

@@ -85,13 +85,18 @@ static bool join(struct node *n, struct err *e)
         return false;
     bool ok = join_answer_read(o, &a, e);
     json_decref(o);
+    if (ok && atomic_load(&n->has_id) && strcmp(a.id, n->id) != 0)
+        ok = err_set(e, ERR_INVALID, "coordinator: calls this device '%s', it is '%s'", a.id, n->id);
     if (!ok)
         return false;
     json_t *id = json_string(a.id);
     ok = state_put(n->state, STATE_NODE, "id", id, e);
     json_decref(id);
     monitor_lock(&n->lock);
-    memcpy(n->id, a.id, sizeof(n->id));
+    if (!atomic_load(&n->has_id)) {
+        memcpy(n->id, a.id, sizeof(n->id));
+        atomic_store(&n->has_id, true);
+    }
     n->joined = ok;
     monitor_wake(&n->lock);
     monitor_unlock(&n->lock);
