@@ -14,8 +14,9 @@ struct builder {
     struct instance *list; /* owned */
     uint32_t count;
     struct intern demanded, digests;
-    uint32_t *maker; /* owned, of one model: value to instance + 1 */
-    uint32_t *slot;  /* owned, of one model: value to output of that instance */
+    uint32_t *chosen; /* owned: of each module, the instance that is written */
+    uint32_t *maker;  /* owned, of one model: value to instance + 1 */
+    uint32_t *slot;   /* owned, of one model: value to output of that instance */
 };
 
 static bool demand(struct builder *b, const struct wmodel *m, uint32_t value)
@@ -196,30 +197,44 @@ static bool make_module(struct builder *b, struct instance *x, struct share_modu
     return ok;
 }
 
+/* Numbers the modules; of each, the instance that is written: the one with the fewest nodes. */
+static bool choose(struct builder *b)
+{
+    b->chosen = calloc(b->count + 1u, sizeof(*b->chosen));
+    if (!b->chosen)
+        return err_set(b->w->e, ERR_MEMORY, "modules: no memory");
+    for (uint32_t i = 0; i < b->count; i++) {
+        uint32_t had = b->digests.count;
+        struct instance *x = &b->list[i];
+        if (!intern_id(&b->digests, x->digest.hex, DIGEST_HEX, &x->module, b->w->e))
+            return false;
+        if (x->module == had || x->written.count < b->list[b->chosen[x->module]].written.count)
+            b->chosen[x->module] = i;
+    }
+    return true;
+}
+
 static bool make_modules(struct builder *b)
 {
     struct share *s = b->s;
     s->modules = calloc(b->count + 1u, sizeof(*s->modules));
     if (!s->modules)
         return err_set(b->w->e, ERR_MEMORY, "modules: no memory");
-    for (uint32_t i = 0; i < b->count; i++) {
-        struct instance *x = &b->list[i];
-        uint32_t had = b->digests.count;
-        if (!intern_id(&b->digests, x->digest.hex, DIGEST_HEX, &x->module, b->w->e))
+    if (!choose(b))
+        return false;
+    s->module_count = b->digests.count;
+    for (uint32_t i = 0; i < s->module_count; i++)
+        if (!make_module(b, &b->list[b->chosen[i]], &s->modules[i]))
             return false;
+    for (uint32_t i = 0; i < b->count; i++) {
+        const struct instance *x = &b->list[i];
+        const struct wmodel *m = &b->w->models[x->model];
         struct share_module *mod = &s->modules[x->module];
-        if (x->module == had) {
-            s->module_count++;
-            if (!make_module(b, x, mod))
-                return false;
-        }
-        const struct module_detail *detail = mod->detail;
-        const struct instance *first = detail->x.nodes.count ? &detail->x : x;
         mod->models |= (uint64_t)1 << x->model;
         mod->modalities |= modalities_of(b, x);
-        mod->by_pattern |= first->form != x->form;
-        join_ports(&b->w->models[x->model], mod->inputs, x->ports.items, mod->input_count);
-        join_ports(&b->w->models[x->model], mod->outputs, x->outputs.items, mod->output_count);
+        mod->by_pattern |= b->list[b->chosen[x->module]].form != x->form;
+        join_ports(m, mod->inputs, x->ports.items, mod->input_count);
+        join_ports(m, mod->outputs, x->outputs.items, mod->output_count);
     }
     return true;
 }
@@ -473,12 +488,10 @@ static bool prepare(struct builder *b)
 
 static void hand_over(struct builder *b)
 {
-    for (uint32_t i = 0; i < b->count; i++) {
-        struct module_detail *d = b->s->modules[b->list[i].module].detail;
-        if (d && !d->x.nodes.count) {
-            d->x = b->list[i];
-            b->list[i] = (struct instance){0};
-        }
+    for (size_t i = 0; i < b->s->module_count; i++) {
+        struct module_detail *d = b->s->modules[i].detail;
+        d->x = b->list[b->chosen[i]];
+        b->list[b->chosen[i]] = (struct instance){0};
     }
 }
 
@@ -513,6 +526,7 @@ bool work_modules(struct work *w, struct share *s)
     for (uint32_t i = 0; i < b.count; i++)
         instance_done(&b.list[i]);
     free(b.list);
+    free(b.chosen);
     intern_done(&b.demanded);
     intern_done(&b.digests);
     return ok;

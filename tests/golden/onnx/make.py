@@ -1,0 +1,279 @@
+"""Makes the small models of this folder: small/ (good ones) and hostile/ (each broken in one way).
+
+Usage: make.py        (needs the `onnx` package; the files are committed, so tests do not)
+
+Weights are seeded.  hostile/expected.txt holds, for each broken file, a part of the error text.
+"""
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
+
+HERE = Path(__file__).parent
+SMALL, HOSTILE = HERE / "small", HERE / "hostile"
+F, I = TensorProto.FLOAT, TensorProto.INT64
+D = 24
+node, info = helper.make_node, helper.make_tensor_value_info
+
+
+def weight(seed: int, *dims: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(dims).astype(np.float32) * 0.3
+
+
+def model(graph: GraphProto, opset: int = 17, functions=(), domains=()) -> ModelProto:
+    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+    made = helper.make_model(graph, opset_imports=imports, functions=list(functions), producer_name="make.py")
+    made.ir_version = 8
+    return made
+
+
+class Net:
+    """A graph in the making: nodes in order, initialisers by content."""
+
+    def __init__(self) -> None:
+        self.nodes: list[NodeProto] = []
+        self.inits: list[TensorProto] = []
+        self.count = 0
+
+    def const(self, value: np.ndarray) -> str:
+        self.count += 1
+        self.inits.append(numpy_helper.from_array(value, f"w{self.count}"))
+        return self.inits[-1].name
+
+    def add(self, op: str, *inputs: str, out: str = "", **attrs) -> str:
+        self.count += 1
+        name = out or f"v{self.count}"
+        self.nodes.append(node(op, list(inputs), [name], name=f"n{self.count}", **attrs))
+        return name
+
+    def layer(self, x: str, seed: int, eps: float = 1e-5, nine: bool = False, act: str = "Relu") -> str:
+        """x + W2 act(W1 norm(x))"""
+        y = self.norm_nine(x, seed, eps) if nine else self.norm(x, seed, eps)
+        y = self.add("MatMul", y, self.const(weight(seed + 1, D, D)))
+        y = self.add("Add", y, self.const(weight(seed + 2, D)))
+        y = self.add(act, y)
+        y = self.add("MatMul", y, self.const(weight(seed + 3, D, D)))
+        return self.add("Add", x, y)
+
+    def norm(self, x: str, seed: int, eps: float) -> str:
+        return self.add("LayerNormalization", x, self.const(weight(seed + 4, D)), self.const(weight(seed + 5, D)),
+                        axis=-1, epsilon=eps)
+
+    def norm_nine(self, x: str, seed: int, eps: float) -> str:
+        d = self.add("Sub", x, self.add("ReduceMean", x, axes=[-1]))
+        square = self.add("Pow", d, self.const(np.array(2, np.float32)))
+        v = self.add("Add", self.add("ReduceMean", square, axes=[-1]), self.const(np.array(eps, np.float32)))
+        y = self.add("Mul", self.add("Div", d, self.add("Sqrt", v)), self.const(weight(seed + 4, D)))
+        return self.add("Add", y, self.const(weight(seed + 5, D)))
+
+    def tower(self, x: str, seed: int, layers: int = 3, changed: int = -1, **how) -> str:
+        x = self.add("MatMul", x, self.const(weight(seed, 8, D)))
+        for i in range(layers):
+            x = self.layer(x, seed + 10 * (i + 1) + (500 if i == changed else 0), **how)
+        return x
+
+    def head(self, x: str, seed: int, width: int, out: str) -> str:
+        return self.add("MatMul", x, self.const(weight(seed, D, width)), out=out)
+
+    def save(self, name: str, inputs: dict[str, list], outputs: dict[str, list], opset: int = 17) -> None:
+        types = {n: I if n.startswith("ids") else F for n in inputs}
+        graph = helper.make_graph(self.nodes, name, [info(n, types[n], d) for n, d in inputs.items()],
+                                  [info(n, F, d) for n, d in outputs.items()], self.inits)
+        save(model(graph, opset), SMALL / f"{name}.onnx")
+
+
+X = {"x": ["batch", 5, 8]}
+
+
+def towers() -> None:
+    for name, width, how in [("tower_a", 4, {}), ("tower_b", 6, {}), ("tower_eps", 6, {"eps": 1e-6}),
+                             ("tower_act", 6, {"act": "Tanh"}), ("tower_nine", 6, {"nine": True}),
+                             ("tower_changed", 6, {"changed": 1}), ("tower_other", 6, {"seed": 900})]:
+        net = Net()
+        seed = how.pop("seed", 100)
+        net.head(net.tower("x", seed, **how), 700 + width, width, "y")
+        net.save(name, X, {"y": ["batch", 5, width]}, 13 if name == "tower_nine" else 17)
+    net = Net()
+    a, b = net.tower("left", 100), net.tower("right", 100)
+    net.add("Mul", a, b, out="y")
+    net.save("tower_twice", {"left": ["n", 5, 8], "right": ["n", 5, 8]}, {"y": ["n", 5, D]})
+
+
+def decoders() -> None:
+    for name, seed, layers in [("behind_a", 300, 2), ("behind_b", 400, 1)]:
+        net = Net()
+        image = net.tower("x", seed, layers)
+        words = net.add("Gather", net.const(weight(600, 40, D)), "ids")
+        y = net.add("Concat", image, words, axis=1)
+        for i in range(3):
+            y = net.layer(y, 610 + 10 * i)
+        net.head(y, 690, 7, "y")
+        net.save(name, {**X, "ids": ["batch", "words"]}, {"y": ["batch", "all", 7]})
+
+
+def bindings() -> None:
+    """The same operators, other ports: f(x, x), f(x, y), f(y, x)."""
+    for name, ports in [("bind_xx", "xx"), ("bind_xy", "xy"), ("bind_yx", "yx")]:
+        net = Net()
+        net.add("Sub", net.tower(ports[0], 100, 1), net.add("Relu", net.tower(ports[1], 200, 1)), out="out")
+        net.save(name, {p: ["b", 5, 8] for p in sorted(set(ports))}, {"out": ["b", 5, D]})
+
+
+def forms() -> None:
+    """One constant in each way that a file can hold it."""
+    value = weight(1, 8, D)
+    out = [info("y", F, ["batch", 5, D])]
+
+    def put(name: str, nodes: list[NodeProto], inits: list[TensorProto]) -> None:
+        nodes = nodes + [node("MatMul", ["x", "w"], ["y"])]
+        save(model(helper.make_graph(nodes, name, [info("x", F, X["x"])], out, inits)), SMALL / f"{name}.onnx")
+
+    raw = numpy_helper.from_array(value, "w")
+    typed = helper.make_tensor("w", F, value.shape, value.flatten().tolist())
+    put("form_raw", [], [raw])
+    put("form_typed", [], [typed])
+    put("form_node", [node("Constant", [], ["w"], value=raw)], [])
+    put("form_identity", [node("Identity", ["w0"], ["w"])], [numpy_helper.from_array(value, "w0")])
+    flat = [node("Constant", [], ["flat"], value_floats=value.flatten().tolist()),
+            node("Constant", [], ["dims"], value_ints=list(value.shape)), node("Reshape", ["flat", "dims"], ["w"])]
+    put("form_floats", flat, [])
+    turned = numpy_helper.from_array(np.ascontiguousarray(value.T), "t")
+    put("form_turned", [node("Transpose", ["t"], ["w"], perm=[1, 0])], [turned])
+    external = TensorProto(name="w", data_type=F, dims=value.shape, data_location=TensorProto.EXTERNAL)
+    for key, text in [("location", "form_external.bin"), ("offset", "64"), ("length", str(value.nbytes))]:
+        external.external_data.add(key=key, value=text)
+    (SMALL / "form_external.bin").write_bytes(b"\0" * 64 + value.tobytes())
+    put("form_external", [], [external])
+
+
+def nested() -> None:
+    """Weights only in the branches of an If, which also use an outer value; a function."""
+    def branch(name: str, seed: int) -> GraphProto:
+        w = numpy_helper.from_array(weight(seed, D, D), f"{name}_w")
+        return helper.make_graph([node("Constant", [], [f"{name}_c"], value=w),
+                                  node("MatMul", ["h", f"{name}_c"], [f"{name}_y"])], name, [],
+                                 [info(f"{name}_y", F, ["b", D])])
+    nodes = [node("Relu", ["x"], ["h"]),
+             node("If", ["flag"], ["y"], then_branch=branch("yes", 1), else_branch=branch("no", 2))]
+    save(model(helper.make_graph(nodes, "g", [info("x", F, ["b", D]), info("flag", TensorProto.BOOL, [])],
+                                 [info("y", F, ["b", D])])), SMALL / "nested_if.onnx")
+    twice = helper.make_function("local", "Twice", ["a"], ["c"], [node("Relu", ["a"], ["b"]), node("Add", ["b", "b"], ["c"])],
+                                 [helper.make_opsetid("", 17)])
+    graph = helper.make_graph([node("Twice", ["x"], ["y"], domain="local")], "g", [info("x", F, ["b", D])],
+                              [info("y", F, ["b", D])])
+    save(model(graph, functions=[twice], domains=["local"]), SMALL / "nested_function.onnx")
+
+
+def plain(nodes: list[NodeProto], inits=(), x=None, y=None) -> GraphProto:
+    return helper.make_graph(nodes, "g", [x or info("x", F, ["b", 4])], [y or info("y", F, ["b", 4])], list(inits))
+
+
+def deep(levels: int) -> GraphProto:
+    inner = helper.make_graph([node("Identity", ["x"], ["y0"])], "g0", [], [info("y0", F, [4])])
+    for i in range(1, levels):
+        inner = helper.make_graph([node("If", ["f"], [f"y{i}"], then_branch=inner)], f"g{i}", [],
+                                  [info(f"y{i}", F, [4])])
+    return helper.make_graph([node("If", ["f"], ["y"], then_branch=inner)], "g",
+                             [info("x", F, [4]), info("f", TensorProto.BOOL, [])], [info("y", F, [4])])
+
+
+def external(location: str, offset: str = "0", length: str = "") -> TensorProto:
+    t = TensorProto(name="w", data_type=F, dims=[4, 4], data_location=TensorProto.EXTERNAL)
+    for key, text in [("location", location), ("offset", offset), ("length", length)]:
+        if text:
+            t.external_data.add(key=key, value=text)
+    return t
+
+
+def hostile() -> None:
+    expected: dict[str, str] = {}
+    relu, use = node("Relu", ["x"], ["y"]), node("MatMul", ["x", "w"], ["y"])
+
+    def put(name: str, made: ModelProto | bytes, text: str) -> None:
+        data = made if isinstance(made, bytes) else made.SerializeToString()
+        (HOSTILE / f"{name}.onnx").write_bytes(data)
+        expected[name] = text
+
+    put("empty", b"", "is empty")
+    put("text", b"not an ONNX model at all\n", "not an ONNX model")
+    whole = model(plain([relu])).SerializeToString()
+    put("cut", whole[:-9], "cut short")
+    put("no_graph", model(plain([relu])).SerializeToString()[:2], "no graph")
+    put("cycle", model(plain([node("Add", ["x", "b"], ["a"]), node("Relu", ["a"], ["b"]), node("Relu", ["b"], ["y"])])),
+        "not defined before it")
+    put("itself", model(plain([node("Add", ["x", "y"], ["y"])])), "not defined before it")
+    put("twice", model(plain([relu, node("Tanh", ["x"], ["y"])])), "defined twice")
+    put("missing_output", model(plain([node("Relu", ["x"], ["z"])])), "not defined before it")
+    put("domain", model(plain([node("Relu", ["x"], ["y"], domain="evil")]), domains=["evil"]), "domain 'evil'")
+    put("deep", model(deep(20)), "nested deeper")
+    t = numpy_helper.from_array(np.zeros((4, 4), np.float32), "w")
+    both = TensorProto()
+    both.CopyFrom(t)
+    both.float_data.extend([0.0] * 16)
+    put("two_fields", model(plain([use], [both])), "two ways")
+    three = TensorProto()
+    three.CopyFrom(both)
+    three.int32_data.extend([1])
+    put("three_fields", model(plain([use], [three])), "two ways")
+    outside = external("x.bin")
+    outside.raw_data = bytes(64)
+    put("raw_and_external", model(plain([use], [outside])), "two ways")
+    short = TensorProto()
+    short.CopyFrom(t)
+    short.raw_data = bytes(60)
+    put("short_data", model(plain([use], [short])), "holds 60 bytes")
+    big = TensorProto(name="w", data_type=F, dims=[1 << 40, 1 << 40])
+    put("overflow", model(plain([use], [big])), "product of its dims")
+    big = TensorProto(name="w", data_type=F, dims=[1 << 50])
+    put("huge", model(plain([use], [big])), "holds 0 bytes")
+    negative = TensorProto(name="w", data_type=F, dims=[-4, 4], raw_data=bytes(64))
+    put("negative", model(plain([use], [negative])), "dim 0 is -4")
+    put("ranks", model(plain([use], [TensorProto(name="w", data_type=F, dims=[1] * 40, raw_data=bytes(4))])),
+        "more than 16 dims")
+    put("type", model(plain([use], [TensorProto(name="w", data_type=99, dims=[1], raw_data=bytes(4))])), "element type")
+    put("path_up", model(plain([use], [external("../secret")])), "plain file name")
+    put("path_root", model(plain([use], [external("/absolute/file.bin")])), "plain file name")
+    put("path_gone", model(plain([use], [external("gone.bin")])), "No such file")
+    (HOSTILE / "short.bin").write_bytes(bytes(40))
+    put("past_end", model(plain([use], [external("short.bin")])), "outside of 'short.bin'")
+    put("wrong_length", model(plain([use], [external("short.bin", "0", "8")])), "external length 8")
+    put("bad_offset", model(plain([use], [external("short.bin", "-1")])), "offset")
+    put("name", model(plain([node("Relu", ["x"], ["y"], name="a" * 10), node("Relu", ["x"], ["q" * 5000])])), "limit 2048")
+    put("strings", model(plain([node("Identity", ["x"], ["y"])], x=info("x", TensorProto.STRING, [1]))), "string")
+    sequence = helper.make_tensor_sequence_value_info("x", F, [1])
+    put("sequence", model(plain([node("Identity", ["x"], ["y"])], x=sequence)), "not a tensor")
+    put("opset", model(plain([relu]), opset=5000),
+        "operator set")
+    a = helper.make_function("local", "A", ["p"], ["q"], [node("B", ["p"], ["q"], domain="local")],
+                             [helper.make_opsetid("local", 1)])
+    b = helper.make_function("local", "B", ["p"], ["q"], [node("A", ["p"], ["q"], domain="local")],
+                             [helper.make_opsetid("local", 1)])
+    put("function_cycle", model(plain([node("A", ["x"], ["y"], domain="local")]), functions=[a, b], domains=["local"]),
+        "in a cycle")
+    attr = node("Relu", ["x"], ["y"])
+    attr.attribute.add(name="a", type=2, i=1)
+    attr.attribute.add(name="a", type=2, i=2)
+    put("attribute_twice", model(plain([attr])), "attribute twice")
+    attr = node("Relu", ["x"], ["y"])
+    attr.attribute.add(name="a", type=2, i=1, f=1.0)
+    put("attribute_type", model(plain([attr])), "another type")
+    (HOSTILE / "expected.txt").write_text("".join(f"{k}\t{v}\n" for k, v in expected.items()))
+
+
+def main() -> None:
+    for folder in (SMALL, HOSTILE):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+    towers()
+    decoders()
+    bindings()
+    forms()
+    nested()
+    hostile()
+
+
+if __name__ == "__main__":
+    main()

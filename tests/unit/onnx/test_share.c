@@ -1,0 +1,190 @@
+/* test_share.c - what is found to be shared, what may not be, and modules written. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "libgolden.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Bytes of the parts that make.py's nets are made of, width 24 */
+#define ENTRY (8 * 24 * 4)
+#define LAYER ((2 * 24 * 24 + 3 * 24) * 4)
+
+static uint64_t saved_by(const char *one, const char *two)
+{
+    const char *names[] = {one, two};
+    struct found f = find_in(2, names, 0);
+    uint64_t saved = f.share->unshared_bytes - f.share->shared_bytes;
+    found_done(&f);
+    return saved;
+}
+
+static void shares_what_is_equal(void **state)
+{
+    (void)state;
+    assert_int_equal(saved_by("tower_a", "tower_b"), ENTRY + 3 * LAYER);
+    assert_int_equal(saved_by("tower_a", "tower_twice"), ENTRY + 3 * LAYER);
+    assert_int_equal(saved_by("form_raw", "form_external"), ENTRY);
+    assert_int_equal(saved_by("form_typed", "form_node"), ENTRY);
+    assert_int_equal(saved_by("form_identity", "form_turned"), ENTRY);
+    assert_int_equal(saved_by("form_floats", "form_raw"), ENTRY);
+}
+
+static void shares_what_stands_behind_a_difference(void **state)
+{
+    (void)state;
+    assert_int_equal(saved_by("tower_a", "tower_changed"), ENTRY + 2 * LAYER);
+    assert_int_equal(saved_by("behind_a", "behind_b"), 40 * 24 * 4 + 3 * LAYER + 24 * 7 * 4);
+}
+
+static void shares_nothing_that_differs(void **state)
+{
+    (void)state;
+    assert_int_equal(saved_by("tower_a", "tower_other"), 0);
+    assert_int_equal(saved_by("tower_a", "tower_eps"), ENTRY); /* up to the first norm */
+    /* up to the first activation: norm, first product and its bias */
+    assert_int_equal(saved_by("tower_a", "tower_act"), ENTRY + (24 * 24 + 3 * 24) * 4);
+    assert_int_equal(saved_by("nested_if", "tower_a"), 0);
+}
+
+static const struct share_module *shared_module(const struct found *f)
+{
+    const struct share_module *found = NULL;
+    for (size_t i = 0; i < f->share->module_count; i++)
+        if (f->share->modules[i].models == 3) {
+            assert_null(found);
+            found = &f->share->modules[i];
+        }
+    assert_non_null(found);
+    return found;
+}
+
+static void says_how_it_knows(void **state)
+{
+    (void)state;
+    const char *same[] = {"tower_a", "tower_b"}, *nine[] = {"tower_a", "tower_nine"};
+    struct found f = find_in(2, same, 0), g = find_in(2, nine, 0);
+    assert_false(shared_module(&f)->by_pattern);
+    assert_true(shared_module(&g)->by_pattern); /* nine nodes against one LayerNormalization */
+    /* a module's name depends on what it computes, not on who is compared */
+    assert_string_equal(shared_module(&f)->digest.hex, shared_module(&g)->digest.hex);
+    found_done(&f);
+    found_done(&g);
+}
+
+static void one_module_is_called_twice(void **state)
+{
+    (void)state;
+    const char *names[] = {"tower_twice"};
+    struct found f = find_in(1, names, 0);
+    const struct share_model *m = &f.share->models[0];
+    assert_int_equal(m->call_count, 3);
+    assert_int_equal(m->module_count, 2);
+    assert_int_equal(m->calls[0].module, m->calls[1].module);
+    assert_false(m->calls[0].inputs[0].call);
+    assert_int_not_equal(m->calls[0].inputs[0].index, m->calls[1].inputs[0].index);
+    assert_true(m->calls[2].inputs[0].call);
+    assert_int_equal(f.share->shared_bytes, f.share->unshared_bytes);
+    found_done(&f);
+}
+
+static void knows_which_input_goes_where(void **state)
+{
+    (void)state;
+    const char *names[] = {"bind_xy", "bind_yx"};
+    struct found f = find_in(2, names, 0);
+    /* the same three modules, called with x and y the other way round */
+    assert_int_equal(f.share->module_count, 3);
+    const struct share_model *a = &f.share->models[0], *b = &f.share->models[1];
+    for (size_t i = 0; i < a->call_count; i++)
+        for (size_t k = 0; k < b->call_count; k++)
+            if (a->calls[i].module == b->calls[k].module && !a->calls[i].inputs[0].call)
+                assert_int_not_equal(a->calls[i].inputs[0].index, b->calls[k].inputs[0].index);
+    found_done(&f);
+}
+
+static void small_gains_make_no_module(void **state)
+{
+    (void)state;
+    const char *names[] = {"tower_a", "tower_b"};
+    struct found f = find_in(2, names, 1 << 20);
+    assert_int_equal(f.share->module_count, 2);
+    assert_int_equal(f.share->unshared_bytes, f.share->shared_bytes);
+    found_done(&f);
+}
+
+/* What is written opens again, with the same ports, weights and (alone) the same name. */
+static void writes_modules(void **state)
+{
+    (void)state;
+    const char *names[] = {"behind_a", "behind_b"};
+    struct found f = find_in(2, names, 0);
+    char folder[] = "/tmp/s2m3-onnx-XXXXXX", path[128];
+    struct err e = {0};
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < f.share->module_count; i++) {
+        const struct share_module *mod = &f.share->modules[i];
+        struct onnx *m = NULL;
+        struct share *again = NULL;
+        uint64_t bytes;
+        size_t inputs, outputs;
+        if (!share_write(f.share, i, folder, &e))
+            fail_msg("%s", e.text);
+        (void)snprintf(path, sizeof(path), "%s/module.onnx", folder);
+        if (!onnx_open(path, &m, &e))
+            fail_msg("%s", e.text);
+        const struct port *in = onnx_inputs(m, &inputs), *out = onnx_outputs(m, &outputs);
+        assert_int_equal(inputs, mod->input_count);
+        assert_int_equal(outputs, mod->output_count);
+        for (size_t k = 0; k < inputs; k++) {
+            assert_string_equal(in[k].name, mod->inputs[k].name);
+            assert_true(shape_equal(&in[k].shape, &mod->inputs[k].shape));
+        }
+        assert_string_equal(out[0].name, "out0");
+        assert_true(onnx_weight_bytes(m, &bytes, &e));
+        assert_int_equal(bytes, mod->weight_bytes);
+        assert_true(share_find(&m, 1, 1 << 20, &again, &e));
+        assert_int_equal(again->module_count, 1);
+        assert_string_equal(again->modules[0].digest.hex, mod->digest.hex);
+        share_free(again);
+        onnx_close(m);
+        assert_true(file_remove_tree(path, &e));
+        (void)snprintf(path, sizeof(path), "%s/weights.bin", folder);
+        assert_true(file_remove_tree(path, &e));
+    }
+    assert_int_equal(rmdir(folder), 0);
+    found_done(&f);
+}
+
+static void near_misses_are_named(void **state)
+{
+    (void)state;
+    const char *names[] = {"behind_a", "behind_b"};
+    struct found f = find_in(2, names, 1 << 20); /* nothing is worth it */
+    assert_int_equal(f.share->near_count, 0);    /* and no single tensor of theirs has 4 KiB */
+    found_done(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shares_what_is_equal),
+        cmocka_unit_test(shares_what_stands_behind_a_difference),
+        cmocka_unit_test(shares_nothing_that_differs),
+        cmocka_unit_test(says_how_it_knows),
+        cmocka_unit_test(one_module_is_called_twice),
+        cmocka_unit_test(knows_which_input_goes_where),
+        cmocka_unit_test(small_gains_make_no_module),
+        cmocka_unit_test(writes_modules),
+        cmocka_unit_test(near_misses_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
