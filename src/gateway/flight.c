@@ -450,7 +450,7 @@ bool flight_run(struct flight *f, json_t **ret, struct err *e)
         }
         if (cancel_fired(f->cancel) || clock_now_ns() >= f->deadline_ns)
             break;
-        outcome = fly(f, n, banned, ret, e);
+        outcome = fly(f, ++*f->attempt, banned, ret, e);
     }
     free(banned);
     return outcome == DONE;

@@ -55,6 +55,8 @@ struct flight {
     bool fresh; /* no cached results */
     int64_t start_ns, deadline_ns;
     struct cancel *cancel; /* of the client */
+    uint32_t *attempt; /* grows over all tables that a request is tried with: a device takes what
+                          comes for an attempt that has ended for a straggler, and drops it */
     struct trace *trace;
 };
 /* *ret: the task's answer, a new reference. */

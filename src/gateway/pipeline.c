@@ -21,6 +21,7 @@ struct ask {
     struct request request;
     char id[WIRE_ID_MAX];
     bool fresh;
+    uint32_t attempt;
     int64_t start_ns, deadline_ns;
 };
 
@@ -71,6 +72,7 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
                            .start_ns = a->start_ns,
                            .deadline_ns = a->deadline_ns,
                            .cancel = net_request_cancel(a->http),
+                           .attempt = &a->attempt,
                            .trace = *trace};
         ok = request_fit(&a->request, p, e) && flight_run(&f, ret, e);
         if (ok)
