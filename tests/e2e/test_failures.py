@@ -16,7 +16,8 @@ class Load:
 
     def __init__(self, devices, rows, clients: int) -> None:
         self.devices, self.rows = devices, rows
-        self.right = self.wrong = self.hung = 0
+        self.right = self.wrong = 0
+        self.hung: list[str] = []
         self.errors: dict[int, int] = {}
         self.answered: list[float] = []
         self.lock = threading.Lock()
@@ -32,9 +33,9 @@ class Load:
             at += 1
             try:
                 answer = ask(self.devices[number % len(self.devices)], case, timeout=20, fresh=True)
-            except (TimeoutError, OSError):
+            except (TimeoutError, OSError) as problem:
                 with self.lock:
-                    self.hung += 1
+                    self.hung.append(f"{case['task']}: {problem!r}")
                 continue
             with self.lock:
                 if answer.status != 200:
@@ -76,7 +77,7 @@ def test_killed_runner_is_back_and_calls_are_repeated(fleet: Fleet) -> None:
     until(lambda: time.monotonic() > killed + 2.5, 10, "the load to go on")
     load.end()
     assert back < 2, back
-    assert load.wrong == 0 and load.hung == 0 and not load.errors, (load.wrong, load.hung, load.errors)
+    assert load.wrong == 0 and not load.hung and not load.errors, (load.wrong, load.hung, load.errors)
     assert device.process.poll() is None
     assert fleet.get("/s2m3/v1/devices")["devices"][0]["runner_restarts"] >= 1
 
@@ -92,13 +93,12 @@ def test_killed_node_under_load(fleet: Fleet) -> None:
     victim.kill()
     killed = time.monotonic()
     end = killed + (30 if os.environ.get("S2M3_FULL") else 10)
-    last_gap_check = killed
     until(lambda: time.monotonic() > end, 60, "the time under load")
     load.end()
-    print(f"right {load.right}, errors {load.errors}, wrong {load.wrong}, hung {load.hung}")
-    assert load.hung == 0 and load.wrong == 0
+    print(f"right {load.right}, errors {load.errors}, wrong {load.wrong}, hung {len(load.hung)}")
+    assert not load.hung and load.wrong == 0, load.hung
     assert set(load.errors) <= {502, 503, 504}, load.errors
-    after = [t for t in load.answered if t > last_gap_check + 5]
+    after = [t for t in load.answered if t > killed + 5]
     assert after, "no answers 5 s after the kill"
     tasks_again = [ask(fleet.devices[0], case) for case in small_cases()]
     assert all(a.status == 200 for a in tasks_again)
