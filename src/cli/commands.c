@@ -7,7 +7,8 @@
 #include <stdio.h>
 
 extern const struct command command_up, command_join, command_add, command_remove, command_models,
-    command_modules, command_devices, command_status, command_run, command_eval, command_doctor;
+    command_modules, command_devices, command_status, command_run, command_eval, command_doctor,
+    command_inspect;
 int cli_plan(int argc, char **argv);
 
 /* What the sandboxed child process runs; nobody types this. */
@@ -59,8 +60,8 @@ static const struct command command_completion = {.name = "completion",
                                                   .run = run_completion};
 
 const struct command *const commands[] = {
-    &command_up,      &command_join,    &command_add,        &command_remove, &command_models,
-    &command_modules, &command_devices, &command_status,     &command_run,    &command_eval,
-    &command_plan,    &command_doctor,  &command_completion, &command_runner,
+    &command_up,      &command_join,    &command_add,    &command_remove,     &command_models,
+    &command_modules, &command_devices, &command_status, &command_run,        &command_eval,
+    &command_plan,    &command_inspect, &command_doctor, &command_completion, &command_runner,
 };
 const int command_count = (int)ARRAY_LEN(commands);
