@@ -17,8 +17,10 @@ bool onnx_open(const char *path, struct onnx **ret, struct err *e)
         onnx_close(m);
         return err_set(e, ERR_MEMORY, "%s: no memory", path);
     }
-    bool ok =
-        file_map_model(m, e) && ((read_model(&r) && read_ports(m, e)) || err_prefix(e, "%s", path));
+    /* lists of attributes that hold nothing point here: never NULL */
+    bool ok = POOL_ADD(m->ints, 0, 1, "numbers", e) && POOL_ADD(m->floats, 0, 1, "numbers", e) &&
+              POOL_ADD(m->spans, 0, 1, "texts", e) && file_map_model(m, e) &&
+              ((read_model(&r) && read_ports(m, e)) || err_prefix(e, "%s", path));
     free(r.captures.items);
     if (!ok) {
         onnx_close(m);

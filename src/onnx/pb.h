@@ -37,7 +37,8 @@ enum pb_result { PB_FIELD, PB_END, PB_BAD };
 
 static inline struct pb pb_over(struct span s)
 {
-    return (struct pb){.at = s.data, .end = s.data + s.size};
+    const uint8_t *from = s.data ? s.data : (const uint8_t *)"";
+    return (struct pb){.at = from, .end = from + s.size};
 }
 
 /* The next field; PB_BAD: cut short, a bad tag, a group. */

@@ -11,7 +11,7 @@ bool pool_room(void **items, uint32_t *count, uint32_t *capacity, size_t item_si
     uint64_t need = *count + add;
     if (add > max || need > max)
         return err_set(e, ERR_TOO_LARGE, "%s: more than the limit of %" PRIu64, what, max);
-    if (need > *capacity) {
+    if (need > *capacity || !*items) { /* never NULL afterwards, even for none */
         uint64_t grown = *capacity ? (uint64_t)*capacity * 2 : 16;
         if (grown < need)
             grown = need;

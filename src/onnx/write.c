@@ -98,8 +98,7 @@ static void name_text(const struct writer *w, struct buf *b, uint32_t field, uin
 static void name_made(const struct writer *w, struct buf *b, uint32_t field, uint32_t id)
 {
     uint32_t value = w->m->values.items[id].graph == ONNX_MAIN ? w->g->of_value[id] : 0;
-    if (value && w->g->values.items[value].kind == FV_NODE &&
-        w->g->values.items[value].origin != id)
+    if (value && w->g->values.items[value].origin != id)
         name_plain(b, field, w->m->values.items[id].name);
     else
         name_value(w, b, field, id);
