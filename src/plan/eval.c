@@ -319,6 +319,30 @@ bool eval_full(struct eval *v, struct err *e)
     return true;
 }
 
+double eval_request(struct eval *v, uint32_t request)
+{
+    return choose_route(v, request, v->best, NULL);
+}
+
+double *eval_lanes(struct eval *v, size_t *ret_count)
+{
+    uint32_t last = v->in->device_count - 1;
+    *ret_count = v->lane_first[last] + v->lane_count[last];
+    for (uint32_t d = 0; d <= last; d++)
+        (void)lanes_of(v, d); /* makes stamps new, so that the times count */
+    return v->lane;
+}
+
+double eval_next(struct eval *v, uint32_t request)
+{
+    if (request == 0)
+        start_anew(v);
+    double t = choose_route(v, request, v->best, NULL);
+    if (isfinite(t))
+        (void)simulate(v, request, v->best, NULL);
+    return t;
+}
+
 void eval_replay(struct eval *v, uint32_t request)
 {
     if (v->in->objective != PLAN_BURST || request == 0)

@@ -70,6 +70,14 @@ void eval_commit(struct eval *v, const uint32_t *modules, uint32_t count);
 /* Time of one request alone on a route (by slot), lanes free; rho: by device, or NULL. */
 double eval_alone(struct eval *v, uint32_t request, const uint32_t *route, const double *rho);
 
+/* Time of one request alone on its best route under sites (`latency`). */
+double eval_request(struct eval *v, uint32_t request);
+
+/* Burst, request after request from 0: routes one on the lanes as they are and leaves it there;
+ * 0 starts with free lanes.  eval_lanes() are all lane times, to be kept and put back. */
+double eval_next(struct eval *v, uint32_t request);
+double *eval_lanes(struct eval *v, size_t *ret_count);
+
 /* Runs request q on its committed route: afterwards ready and finish are its own.  For a burst, call
  * it for all requests in order from 0. */
 void eval_replay(struct eval *v, uint32_t request);

@@ -55,9 +55,11 @@ static bool run_method(struct search *s, struct err *e)
     case PLAN_BEST_GREEDY:
         return greedy_best(s, e);
     case PLAN_LOCAL:
+        return greedy_best(s, e) && local_search(s, 0, e);
     case PLAN_EXACT:
+        return greedy_best(s, e) && exact_search(s, e);
     case PLAN_AUTO:
-        return greedy_best(s, e);
+        return auto_search(s, e);
     default:
         return err_set(e, ERR_INVALID, "method %d: there is none", (int)s->o->method);
     }
