@@ -19,14 +19,19 @@ static int better(const void *a, const void *b)
     return x->index - y->index;
 }
 
+/* One row of numbers: every dim but the last is 1. */
 static bool floats(const struct tensor *t, const char *what, size_t *count, struct err *e)
 {
-    if (t->dtype != DT_F32 || t->bytes == 0)
-        return err_set(e, ERR_UNSUPPORTED, "%s: should be float32 and not empty, is %s", what, dtype_name(t->dtype));
+    char shape[128];
+    int64_t last = t->shape.rank > 0 ? t->shape.dims[t->shape.rank - 1] : 0;
     *count = t->bytes / sizeof(float);
+    if (t->dtype != DT_F32 || *count == 0 || last < 0 || (size_t)last != *count)
+        return err_set(e, ERR_UNSUPPORTED, "%s: should be one row of float32 values, is %s%s", what,
+                       dtype_name(t->dtype), shape_text(&t->shape, shape, sizeof(shape)));
     return true;
 }
 
+/* NaN when a value is not finite; 0 beside a zero vector. */
 static double cosine(const float *a, const float *b, size_t n)
 {
     double dot = 0, aa = 0, bb = 0;
@@ -36,9 +41,16 @@ static double cosine(const float *a, const float *b, size_t n)
         bb += (double)b[i] * b[i];
     }
     double norm = sqrt(aa) * sqrt(bb);
-    return norm > 0 ? dot / norm : 0;
+    return norm > 0 || isnan(norm) ? dot / norm : 0;
 }
 
+static void sigmoid(struct scored *s, int n)
+{
+    for (int i = 0; i < n; i++)
+        s[i].score = 1 / (1 + exp(-s[i].score));
+}
+
+/* The largest score is finite. */
 static void softmax(struct scored *s, int n)
 {
     double max = s[0].score, sum = 0;
@@ -57,7 +69,8 @@ static int kept(const struct request *r, int n)
     return r->top_k > 0 && r->top_k < n ? r->top_k : n;
 }
 
-static bool similarities(const struct program *p, const struct answer_input *in, struct scored *s, struct err *e)
+static bool similarities(const struct program *p, const struct answer_input *in, struct scored *s,
+                         struct err *e)
 {
     size_t n, m;
     if (!floats(in->value, "embedding", &n, e))
@@ -66,21 +79,27 @@ static bool similarities(const struct program *p, const struct answer_input *in,
         if (!floats(&in->candidates[i], "embedding", &m, e))
             return false;
         if (m != n)
-            return err_set(e, ERR_UNSUPPORTED, "embeddings: %zu and %zu wide, can't be compared", n, m);
+            return err_set(e, ERR_UNSUPPORTED, "embeddings: %zu and %zu wide, can't be compared", n,
+                           m);
         double c = cosine(in->value->data, in->candidates[i].data, n);
+        if (!isfinite(c))
+            return err_set(e, ERR_UNSUPPORTED, "embeddings: hold values that are not finite");
         s[i] = (struct scored){p->answer.rank ? c : c * p->answer.scale, i};
     }
     return true;
 }
 
-static bool similarity(const struct program *p, const struct request *r, const struct answer_input *in, json_t **ret,
-                       struct err *e)
+static bool similarity(const struct program *p, const struct request *r,
+                       const struct answer_input *in, json_t **ret, struct err *e)
 {
     int n = in->candidate_count;
-    struct scored *s = calloc((size_t)n + 1, sizeof(*s));
+    if (n < 1 || n != r->candidate_count)
+        return err_set(e, ERR_INVALID, "answer: %d results for %d candidates", n,
+                       r->candidate_count);
+    struct scored *s = calloc((size_t)n, sizeof(*s));
     if (!s)
         return err_set(e, ERR_MEMORY, "answer: no memory");
-    bool ok = n > 0 && similarities(p, in, s, e);
+    bool ok = similarities(p, in, s, e);
     if (ok) {
         if (!p->answer.rank)
             softmax(s, n);
@@ -88,8 +107,9 @@ static bool similarity(const struct program *p, const struct request *r, const s
         *ret = json_array();
         for (int i = 0; i < kept(r, n); i++) {
             const char *label = r->candidates[s[i].index].label;
-            json_array_append_new(*ret, label ? json_pack("{s:s,s:f}", "label", label, "score", s[i].score)
-                                              : json_pack("{s:i,s:f}", "index", s[i].index, "score", s[i].score));
+            json_array_append_new(
+                *ret, label ? json_pack("{s:s,s:f}", "label", label, "score", s[i].score)
+                            : json_pack("{s:i,s:f}", "index", s[i].index, "score", s[i].score));
         }
     }
     free(s);
@@ -108,8 +128,20 @@ static json_t *label_row(const struct program *p, const struct scored *s)
     return json_pack("{s:s,s:f}", key, label, "score", s->score);
 }
 
-static bool labels(const struct program *p, const struct request *r, const struct answer_input *in, json_t **ret,
-                   struct err *e)
+static bool read_logits(const float *from, struct scored *s, size_t n, struct err *e)
+{
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(from[i]) || from[i] == INFINITY)
+            return err_set(e, ERR_UNSUPPORTED, "logits: number %zu is not finite", i);
+        any = any || isfinite(from[i]);
+        s[i] = (struct scored){(double)from[i], (int)i};
+    }
+    return any || err_set(e, ERR_UNSUPPORTED, "logits: all are minus infinity");
+}
+
+static bool labels(const struct program *p, const struct request *r, const struct answer_input *in,
+                   json_t **ret, struct err *e)
 {
     size_t n;
     if (!floats(in->value, "logits", &n, e))
@@ -119,14 +151,15 @@ static bool labels(const struct program *p, const struct request *r, const struc
     struct scored *s = calloc(n, sizeof(*s));
     if (!s)
         return err_set(e, ERR_MEMORY, "answer: no memory");
-    for (size_t i = 0; i < n; i++) {
-        float logit = ((const float *)in->value->data)[i];
-        s[i] = (struct scored){isnan(logit) ? -INFINITY : (double)logit, (int)i};
+    if (!read_logits(in->value->data, s, n, e)) {
+        free(s);
+        return false;
     }
-    softmax(s, (int)n);
+    (p->answer.independent || n == 1 ? sigmoid : softmax)(s, (int)n);
     qsort(s, n, sizeof(*s), better);
     *ret = json_array();
-    int count = r->top_k > 0 ? kept(r, (int)n) : (n < 5 ? (int)n : 5); /* five is the default there */
+    int count =
+        r->top_k > 0 ? kept(r, (int)n) : (int)(n < ANSWER_TOP_DEFAULT ? n : ANSWER_TOP_DEFAULT);
     for (int i = 0; i < count; i++)
         json_array_append_new(*ret, label_row(p, &s[i]));
     free(s);
@@ -146,8 +179,19 @@ static bool vector(const struct answer_input *in, json_t **ret, struct err *e)
     return true;
 }
 
-bool answer_make(const struct program *p, const struct request *r, const struct answer_input *in, json_t **ret,
-                 struct err *e)
+static bool generated(const struct program *p, const char *text, json_t **ret, struct err *e)
+{
+    if (strcmp(p->task, "automatic-speech-recognition") == 0)
+        *ret = json_pack("{s:s}", "text", text);
+    else if (strcmp(p->task, "visual-question-answering") == 0)
+        *ret = json_pack("[{s:s}]", "answer", text);
+    else
+        *ret = json_pack("[{s:s}]", "generated_text", text);
+    return *ret || err_set(e, ERR_UNSUPPORTED, "generation: gave a text that is not UTF-8");
+}
+
+bool answer_make(const struct program *p, const struct request *r, const struct answer_input *in,
+                 json_t **ret, struct err *e)
 {
     *ret = NULL;
     switch (p->answer.kind) {
@@ -158,8 +202,7 @@ bool answer_make(const struct program *p, const struct request *r, const struct 
     case ANSWER_VECTOR:
         return vector(in, ret, e);
     case ANSWER_TEXT:
-        *ret = json_pack("[{s:s}]", "generated_text", in->text);
-        return *ret || err_set(e, ERR_UNSUPPORTED, "generation: gave a text that is not UTF-8");
+        return generated(p, in->text, ret, e);
     }
     return err_set(e, ERR_INTERNAL, "answer: kind %d", (int)p->answer.kind);
 }

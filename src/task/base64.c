@@ -42,17 +42,34 @@ static long decode(const char *text, size_t size, unsigned char *to)
     return have == 6 ? -1 : n; /* one digit left over is no byte */
 }
 
-struct mem *base64_decode(const char *text, size_t size, size_t max, const char *what, struct err *e)
+/* Where the base64 starts: after "data:...;base64,"; NULL when a data: URL holds something else. */
+static const char *content(const char *text, size_t size)
 {
-    if (size > 5 && memcmp(text, "data:", 5) == 0) {
-        const char *comma = memchr(text, ',', size < 256 ? size : 256);
-        if (!comma || (size_t)(comma - text) < 7 || memcmp(comma - 7, ";base64", 7) != 0) {
-            err_set(e, ERR_INVALID, "%s: a data: URL should hold ;base64", what);
-            return NULL;
-        }
-        size -= (size_t)(comma + 1 - text);
-        text = comma + 1;
+    if (size <= 5 || memcmp(text, "data:", 5) != 0)
+        return text;
+    const char *comma = memchr(text, ',', size < 256 ? size : 256);
+    bool right = comma && (size_t)(comma - text) >= 7 && memcmp(comma - 7, ";base64", 7) == 0;
+    return right ? comma + 1 : NULL;
+}
+
+size_t base64_peek(const char *text, size_t size, unsigned char to[BASE64_PEEK])
+{
+    const char *start = content(text, size);
+    size_t left = start ? size - (size_t)(start - text) : 0;
+    long n = left ? decode(start, left < BASE64_PEEK / 3 * 4 ? left : BASE64_PEEK / 3 * 4, to) : 0;
+    return n > 0 ? (size_t)n : 0;
+}
+
+struct mem *base64_decode(const char *text, size_t size, size_t max, const char *what,
+                          struct err *e)
+{
+    const char *start = content(text, size);
+    if (!start) {
+        err_set(e, ERR_INVALID, "%s: a data: URL should hold ;base64", what);
+        return NULL;
     }
+    size -= (size_t)(start - text);
+    text = start;
     if (size / 4 * 3 > max) {
         err_set(e, ERR_TOO_LARGE, "%s: more than the limit of %zu bytes", what, max);
         return NULL;
@@ -65,7 +82,8 @@ struct mem *base64_decode(const char *text, size_t size, size_t max, const char 
     else if (n > 0)
         err_set(e, ERR_MEMORY, "%s: no memory for %zu bytes", what, size);
     else
-        err_set(e, ERR_INVALID, "%s: is %s base64 (URLs are not fetched)", what, n == 0 ? "empty" : "not");
+        err_set(e, ERR_INVALID, "%s: is %s base64 (URLs are not fetched)", what,
+                n == 0 ? "empty" : "not");
     mem_unref(whole);
     return m;
 }

@@ -3,31 +3,31 @@
 
 #include "base/num.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define STOPS_MAX 64
-
 struct loop {
     const struct generate_job *job;
-    int64_t ids[GENERATE_TOKENS_MAX];      /* the start and what was generated */
+    int64_t ids[GENERATE_TOKENS_MAX]; /* the start and what was generated */
     int start_count, count;
-    int64_t eos[STOPS_MAX];
+    int64_t eos[PROGRAM_STOPS_MAX];
     int eos_count;
     int max_new;
     char tokenizer[DIGEST_HEX + 1];
     bool has_past;
-    int past_length;                       /* tokens that the past stands for */
+    int past_length;                        /* tokens that the past stands for */
     struct tensor past[GENERATE_PORTS_MAX]; /* by index of the module's inputs; owned */
     struct named_tensor inputs[GENERATE_PORTS_MAX];
     struct tensor outputs[GENERATE_PORTS_MAX];
-    char *said;                            /* text given to on_text so far */
+    char *said; /* text given to on_text so far */
 };
 
 /* ---- settings ------------------------------------------------------------------------------- */
 
-static bool read_ids(const json_t *o, const char *key, int64_t *to, int max, int *count, struct err *e)
+static bool read_ids(const json_t *o, const char *key, int64_t *to, int max, int *count,
+                     struct err *e)
 {
     json_t *list;
     if (!json_need_array(o, "generation", key, (size_t)max, &list, e))
@@ -46,8 +46,9 @@ static bool read_settings(struct loop *l, struct err *e)
     const json_t *o = l->job->settings;
     uint64_t max_new;
     const char *tokenizer;
-    if (!read_ids(o, "start", l->ids, 256, &l->count, e) || !read_ids(o, "eos", l->eos, STOPS_MAX, &l->eos_count, e) ||
-        !json_need_u64(o, "generation", "max_new_tokens", GENERATE_TOKENS_MAX - 256, &max_new, e) ||
+    if (!read_ids(o, "start", l->ids, PROGRAM_START_MAX, &l->count, e) ||
+        !read_ids(o, "eos", l->eos, PROGRAM_STOPS_MAX, &l->eos_count, e) ||
+        !json_need_u64(o, "generation", "max_new_tokens", PROGRAM_NEW_TOKENS_MAX, &max_new, e) ||
         !json_need_str(o, "generation", "tokenizer", &tokenizer, e))
         return false;
     if (l->count == 0 || !digest_valid(tokenizer))
@@ -69,22 +70,33 @@ static bool is_past(const char *name)
 static int present_of(const struct generate_job *job, const char *past)
 {
     const char *tail = strchr(past, '.');
+    if (!tail)
+        return -1;
     char a[TENSOR_NAME_MAX + 24], b[TENSOR_NAME_MAX + 24];
-    (void)snprintf(a, sizeof(a), "present%s", tail ? tail : "");
-    (void)snprintf(b, sizeof(b), "present_key_values%s", tail ? tail : "");
+    (void)snprintf(a, sizeof(a), "present%s", tail);
+    (void)snprintf(b, sizeof(b), "present_key_values%s", tail);
     for (int i = 0; i < job->module_output_count; i++)
-        if (strcmp(job->module_outputs[i].name, a) == 0 || strcmp(job->module_outputs[i].name, b) == 0)
+        if (strcmp(job->module_outputs[i].name, a) == 0 ||
+            strcmp(job->module_outputs[i].name, b) == 0)
             return i;
     return -1;
 }
 
-/* The past of the first step: dynamic dims are the batch (first: 1) and the length (0). */
+/* The past of the first step: dynamic dims are the batch (first: 1) and the length (0).  Another
+ * dynamic dim, or a length that is fixed, can't be told from the port. */
 static bool empty_past(const struct port *p, struct tensor *ret, struct err *e)
 {
     struct shape s = p->shape;
-    for (int i = 0; i < s.rank; i++)
+    int lengths = 0;
+    for (int i = 0; i < s.rank; i++) {
+        lengths += i > 0 && s.dims[i] < 0;
         if (s.dims[i] < 0)
             s.dims[i] = i == 0 ? 1 : 0;
+    }
+    if (lengths != 1)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "decoder: input '%s' should have one dynamic dim beside the batch, has %d",
+                       p->name, lengths);
     return tensor_new(p->dtype, &s, ret, e);
 }
 
@@ -96,18 +108,21 @@ static bool start_past(struct loop *l, struct err *e)
             continue;
         l->has_past = true;
         if (present_of(l->job, p->name) < 0)
-            return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' has no output to carry on with", p->name);
+            return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' has no output to carry on with",
+                           p->name);
         if (!empty_past(p, &l->past[i], e))
             return false;
     }
     return true;
 }
 
-static bool ints(const struct port *p, int64_t n, int64_t first, int64_t step, struct tensor *ret, struct err *e)
+static bool ints(const struct port *p, int64_t n, int64_t first, int64_t step, struct tensor *ret,
+                 struct err *e)
 {
     struct shape s = {.rank = p->shape.rank, .dims = {1, n}};
     if (p->dtype != DT_I64 || p->shape.rank != 2)
-        return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be int64 of rank 2", p->name);
+        return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be int64 of rank 2",
+                       p->name);
     if (!tensor_new(DT_I64, &s, ret, e))
         return false;
     for (int64_t i = 0; i < n; i++)
@@ -115,7 +130,8 @@ static bool ints(const struct port *p, int64_t n, int64_t first, int64_t step, s
     return true;
 }
 
-static bool new_ids(struct loop *l, const struct port *p, int from, struct tensor *ret, struct err *e)
+static bool new_ids(struct loop *l, const struct port *p, int from, struct tensor *ret,
+                    struct err *e)
 {
     if (!ints(p, l->count - from, 0, 0, ret, e))
         return false;
@@ -131,7 +147,8 @@ static const struct tensor *given(const struct loop *l, const char *name)
     return NULL;
 }
 
-static bool cache_branch(const struct loop *l, const struct port *p, struct tensor *ret, struct err *e)
+static bool cache_branch(const struct loop *l, const struct port *p, struct tensor *ret,
+                         struct err *e)
 {
     struct shape s = {.rank = 1, .dims = {1}};
     if (p->dtype != DT_BOOL || !tensor_new(DT_BOOL, &s, ret, e))
@@ -141,7 +158,8 @@ static bool cache_branch(const struct loop *l, const struct port *p, struct tens
 }
 
 /* The mask beside the encoder's states: ones, as many as there are states. */
-static bool encoder_mask(const struct loop *l, const struct port *p, struct tensor *ret, struct err *e)
+static bool encoder_mask(const struct loop *l, const struct port *p, struct tensor *ret,
+                         struct err *e)
 {
     const struct tensor *states = given(l, "encoder_hidden_states");
     return ints(p, states && states->shape.rank == 3 ? states->shape.dims[1] : 0, 1, 0, ret, e);
@@ -216,15 +234,16 @@ static bool best_token(struct loop *l, int64_t *ret, struct err *e)
         if (strcmp(l->job->module_outputs[i].name, "logits") == 0)
             logits = &l->outputs[i];
     if (!logits || logits->dtype != DT_F32 || logits->shape.rank != 3 || logits->bytes == 0)
-        return err_set(e, ERR_UNSUPPORTED, "decoder: should give 'logits' [1,tokens,vocabulary] float32");
+        return err_set(e, ERR_UNSUPPORTED,
+                       "decoder: should give 'logits' [1,tokens,vocabulary] float32");
     int64_t width = logits->shape.dims[2];
     const float *row = (const float *)logits->data + (logits->shape.dims[1] - 1) * width;
-    int64_t best = 0;
-    for (int64_t i = 1; i < width; i++)
-        if (row[i] > row[best])
+    int64_t best = -1;
+    for (int64_t i = 0; i < width; i++)
+        if (!isnan(row[i]) && (best < 0 || row[i] > row[best]))
             best = i;
     *ret = best;
-    return true;
+    return best >= 0 || err_set(e, ERR_UNSUPPORTED, "decoder: its logits are not numbers");
 }
 
 static bool is_end(const struct loop *l, int64_t id)
@@ -237,8 +256,8 @@ static bool is_end(const struct loop *l, int64_t id)
 
 static bool decode(struct loop *l, char **ret, struct err *e)
 {
-    return prepare_decode(l->job->prepare, l->tokenizer, l->ids + l->start_count, (size_t)(l->count - l->start_count),
-                          ret, e);
+    return prepare_decode(l->job->prepare, l->tokenizer, l->ids + l->start_count,
+                          (size_t)(l->count - l->start_count), ret, e);
 }
 
 /* Gives on what the text grew by.  A text that ends within a character (the replacement sign) or
@@ -286,8 +305,10 @@ static bool loop_run(struct loop *l, struct err *e)
 
 bool generate_run(struct generate_job *job, char **text, uint32_t *tokens, struct err *e)
 {
-    if (job->module_input_count > GENERATE_PORTS_MAX || job->module_output_count > GENERATE_PORTS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "decoder: more than the limit of %d ports", GENERATE_PORTS_MAX);
+    if (job->module_input_count > GENERATE_PORTS_MAX ||
+        job->module_output_count > GENERATE_PORTS_MAX)
+        return err_set(e, ERR_TOO_LARGE, "decoder: more than the limit of %d ports",
+                       GENERATE_PORTS_MAX);
     struct loop *l = calloc(1, sizeof(*l));
     if (!l)
         return err_set(e, ERR_MEMORY, "generation: no memory");

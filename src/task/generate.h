@@ -11,25 +11,32 @@
  * Settings (JSON, checked here): {"start":[ids], "eos":[ids], "max_new_tokens":n,
  * "tokenizer":digest}.
  *
- * Greedy: the largest logit, the lowest id of equals. */
+ * Greedy: the largest logit, the lowest id of equals.  It stops at an end token, after
+ * max_new_tokens, at GENERATE_TOKENS_MAX, or when cancelled (ERR_CANCELLED).
+ *
+ * Threads: one job runs on its caller's thread; jobs know nothing of one another.
+ *
+ * Unresolved: beams, penalties, and lists of tokens that a generation_config.json forbids. */
 #pragma once
 #include "base/cancel.h"
 #include "task/prepare.h"
 
-#define GENERATE_TOKENS_MAX 4096
+#define GENERATE_TOKENS_MAX (PROGRAM_START_MAX + PROGRAM_NEW_TOKENS_MAX)
 #define GENERATE_PORTS_MAX 256
 
 struct generate_job {
     const json_t *settings;
-    const struct named_tensor *inputs;      /* that stay the same in all steps; borrowed */
+    const struct named_tensor *inputs; /* that stay the same in all steps; borrowed */
     int input_count;
     const struct port *module_inputs, *module_outputs;
     int module_input_count, module_output_count;
     struct cancel *cancel;
-    struct prepare *prepare;                /* for the text */
+    struct prepare *prepare; /* for the text */
     /* One run: outputs in the order of module_outputs, owned by the loop. */
-    bool (*step)(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs, struct err *e);
-    /* The text so far grew by this; false stops.  May be NULL. */
+    bool (*step)(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs,
+                 struct err *e);
+    /* The text grew by this: whole characters, and together the text that comes out.  False stops
+     * the loop with e.  May be NULL. */
     bool (*on_text)(void *ctx, const char *text, struct err *e);
     void *ctx;
 };

@@ -19,8 +19,8 @@ static bool is_past(const char *name)
 /* Names that only the decode loop provides. */
 static bool is_loop_port(const char *name)
 {
-    return is_past(name) || strcmp(name, "use_cache_branch") == 0 || strcmp(name, "encoder_attention_mask") == 0 ||
-           strncmp(name, "decoder_", 8) == 0;
+    return is_past(name) || strcmp(name, "use_cache_branch") == 0 ||
+           strcmp(name, "encoder_attention_mask") == 0 || strncmp(name, "decoder_", 8) == 0;
 }
 
 static bool has_past(const struct model_graph *g)
@@ -33,8 +33,8 @@ static bool has_past(const struct model_graph *g)
 
 static bool is_sound(const struct port *p)
 {
-    static const char *const names[] = {"input_values", "input_features", "audio", "wave", "sound", "speech",
-                                        "samples",      "mel",            "pcm"};
+    static const char *const names[] = {"input_values", "input_features", "audio", "wave", "sound",
+                                        "speech",       "samples",        "mel",   "pcm"};
     if (p->dtype != DT_F32)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
@@ -52,7 +52,8 @@ static bool is_picture(const struct port *p)
 static bool is_tokens(const struct port *p)
 {
     bool type = p->dtype == DT_I64 || p->dtype == DT_I32;
-    return type && p->shape.rank == 2 && (has(p->name, "ids") || has(p->name, "mask") || has(p->name, "token"));
+    return type && p->shape.rank == 2 &&
+           (has(p->name, "ids") || has(p->name, "mask") || has(p->name, "token"));
 }
 
 static bool media_of(const struct port *p, enum media_kind *ret)
@@ -84,7 +85,8 @@ static bool connect_by_hint(struct deduction *d, int graph, const struct port *p
     const struct model_source *s = d->source;
     char key[2 * TENSOR_NAME_MAX + 2];
     (void)snprintf(key, sizeof(key), "%.127s.%.127s", s->graphs[graph].name, p->name);
-    const char *to = json_string_value(json_object_get(json_object_get(d->hints, "connections"), key));
+    const char *to =
+        json_string_value(json_object_get(json_object_get(d->hints, "connections"), key));
     for (int g = 0; to && g < s->graph_count; g++) {
         size_t n = strlen(s->graphs[g].name);
         if (g == graph || strncmp(to, s->graphs[g].name, n) != 0 || to[n] != '.')
@@ -190,7 +192,10 @@ static bool own_feeds(struct deduction *d, int graph)
             whole = false;
         }
     }
-    info->role = decoder ? ROLE_DECODER : !whole ? ROLE_HEAD : has_logits(g) ? ROLE_CLASSIFIER : ROLE_ENCODER;
+    info->role = decoder         ? ROLE_DECODER
+                 : !whole        ? ROLE_HEAD
+                 : has_logits(g) ? ROLE_CLASSIFIER
+                                 : ROLE_ENCODER;
     return whole;
 }
 
@@ -202,7 +207,8 @@ static bool connect_graph(struct deduction *d, int graph)
         if (f->kind != FROM_GRAPH)
             continue;
         const struct port *p = &g->inputs[i];
-        if (!connect_by_hint(d, graph, p, f) && !connect_by_name(d, graph, p, f) && !connect_by_shape(d, graph, p, f))
+        if (!connect_by_hint(d, graph, p, f) && !connect_by_name(d, graph, p, f) &&
+            !connect_by_shape(d, graph, p, f))
             return err_set(d->e, ERR_UNSUPPORTED,
                            "%s.onnx: nothing gives its input '%s'; s2m3.json may say so: "
                            "\"connections\": {\"%s.%s\": \"GRAPH.OUTPUT\"}",
@@ -246,8 +252,10 @@ bool deduce_graphs(struct deduction *d)
 {
     const struct model_source *s = d->source;
     for (int g = 0; g < s->graph_count; g++) {
-        if (s->graphs[g].input_count > MODEL_PORTS_MAX || s->graphs[g].output_count > MODEL_PORTS_MAX)
-            return err_set(d->e, ERR_TOO_LARGE, "%s.onnx: more than %d ports", s->graphs[g].name, MODEL_PORTS_MAX);
+        if (s->graphs[g].input_count > MODEL_PORTS_MAX ||
+            s->graphs[g].output_count > MODEL_PORTS_MAX)
+            return err_set(d->e, ERR_TOO_LARGE, "%s.onnx: more than %d ports", s->graphs[g].name,
+                           MODEL_PORTS_MAX);
         (void)own_feeds(d, g);
         d->graphs[g].embedding = vector_output(&s->graphs[g]);
     }

@@ -12,7 +12,8 @@
 #include <string.h>
 
 #define MAX_NEW_DEFAULT 64
-#define DYNAMIC_BYTES (4u << 20) /* reserved for an output whose size is known only when it is there */
+#define DYNAMIC_BYTES                                                                              \
+    (4u << 20) /* reserved for an output whose size is known only when it is there */
 
 /* ---- pieces of programs ----------------------------------------------------------------------- */
 
@@ -25,8 +26,9 @@ static bool need_file(struct deduction *d, enum media_kind k, const char *graph)
 {
     if (file_of(d, k)->text)
         return true;
-    return err_set(d->e, ERR_INVALID, "%s: %s.onnx reads %s, so %s is needed", d->source->name, graph,
-                   media_kind_name(k), k == MEDIA_TEXT ? "tokenizer.json" : "preprocessor_config.json");
+    return err_set(d->e, ERR_INVALID, "%s: %s.onnx reads %s, so %s is needed", d->source->name,
+                   graph, media_kind_name(k),
+                   k == MEDIA_TEXT ? "tokenizer.json" : "preprocessor_config.json");
 }
 
 /* The size of one output at batch 1: what a meeting reserves for it. */
@@ -61,22 +63,26 @@ static int find_call(const struct program *p, const char *id)
     return -1;
 }
 
-static bool add_media(struct deduction *d, struct program_call *c, enum media_kind k, const char *graph)
+static bool add_media(struct deduction *d, struct program_call *c, enum media_kind k,
+                      const char *graph)
 {
     for (int i = 0; i < c->input_count; i++)
         if (c->inputs[i].media && c->inputs[i].kind == k)
             return true; /* one processor gives ids and mask together */
     if (!need_file(d, k, graph))
         return false;
-    c->inputs[c->input_count++] = (struct program_input){.media = true, .kind = k, .config = file_of(d, k)->digest};
+    c->inputs[c->input_count++] =
+        (struct program_input){.media = true, .kind = k, .config = file_of(d, k)->digest};
     return true;
 }
 
 /* Adds the call of a graph, and those that it depends on before it.  -1 on failure. */
-static int add_call(struct deduction *d, struct program *p, int graph, const char *suffix, bool each)
+static int add_call(struct deduction *d, struct program *p, int graph, const char *suffix,
+                    bool each)
 {
     const struct model_graph *g = &d->source->graphs[graph];
-    struct program_call c = {.each = each, .module = g->digest, .generate = d->graphs[graph].role == ROLE_DECODER};
+    struct program_call c = {
+        .each = each, .module = g->digest, .generate = d->graphs[graph].role == ROLE_DECODER};
     (void)snprintf(c.id, sizeof(c.id), "%.40s%.16s", g->name, suffix);
     int known = find_call(p, c.id);
     if (known >= 0)
@@ -86,7 +92,8 @@ static int add_call(struct deduction *d, struct program *p, int graph, const cha
         if (f->kind == FROM_LOOP)
             continue;
         if (c.input_count >= PROGRAM_INPUTS_MAX) {
-            err_set(d->e, ERR_TOO_LARGE, "%s.onnx: more than %d inputs", g->name, PROGRAM_INPUTS_MAX);
+            err_set(d->e, ERR_TOO_LARGE, "%s.onnx: more than %d inputs", g->name,
+                    PROGRAM_INPUTS_MAX);
             return -1;
         }
         if (f->kind == FROM_MEDIA) {
@@ -104,8 +111,8 @@ static int add_call(struct deduction *d, struct program *p, int graph, const cha
         memcpy(in->port, g->inputs[i].name, sizeof(in->port));
     }
     if (p->call_count >= PROGRAM_CALLS_MAX || c.input_count == 0) {
-        err_set(d->e, ERR_UNSUPPORTED, "%s.onnx: more than %d calls, or a call without inputs", g->name,
-                PROGRAM_CALLS_MAX);
+        err_set(d->e, ERR_UNSUPPORTED, "%s.onnx: more than %d calls, or a call without inputs",
+                g->name, PROGRAM_CALLS_MAX);
         return -1;
     }
     p->calls[p->call_count] = c;
@@ -157,14 +164,16 @@ static bool read_labels(struct deduction *d, struct program *p)
     const json_t *map = json_object_get(d->config, "id2label");
     size_t n = json_object_size(map);
     if (n > PROGRAM_LABELS_MAX)
-        return err_set(d->e, ERR_TOO_LARGE, "config.json: id2label has %zu entries, limit %d", n, PROGRAM_LABELS_MAX);
+        return err_set(d->e, ERR_TOO_LARGE, "config.json: id2label has %zu entries, limit %d", n,
+                       PROGRAM_LABELS_MAX);
     p->labels = calloc(n + 1, sizeof(*p->labels));
     for (size_t i = 0; p->labels && i < n; i++) {
         char key[24];
         (void)snprintf(key, sizeof(key), "%zu", i);
         const char *label = json_string_value(json_object_get(map, key));
         if (!label)
-            return err_set(d->e, ERR_INVALID, "config.json: id2label has %zu entries and none for %s", n, key);
+            return err_set(d->e, ERR_INVALID,
+                           "config.json: id2label has %zu entries and none for %s", n, key);
         p->labels[i] = strdup(label);
         if (!p->labels[i])
             break;
@@ -189,7 +198,8 @@ static bool label_program(struct deduction *d, int graph)
     if (!wanted(d, task))
         return true;
     if (output < 0)
-        return err_set(d->e, ERR_UNSUPPORTED, "%s.onnx: has no float output of rank 2 to take labels from",
+        return err_set(d->e, ERR_UNSUPPORTED,
+                       "%s.onnx: has no float output of rank 2 to take labels from",
                        d->source->graphs[graph].name);
     struct program *p = new_program(d, task);
     if (!p)
@@ -198,7 +208,8 @@ static bool label_program(struct deduction *d, int graph)
     if (call < 0 || !read_labels(d, p))
         return fail_program(p);
     p->answer = (struct program_answer){.kind = ANSWER_LABELS, .call = call};
-    memcpy(p->answer.output, d->source->graphs[graph].outputs[output].name, sizeof(p->answer.output));
+    memcpy(p->answer.output, d->source->graphs[graph].outputs[output].name,
+           sizeof(p->answer.output));
     return give_program(d, p);
 }
 
@@ -247,12 +258,15 @@ static bool generation_settings(struct deduction *d, struct program *p)
         json_decref(start);
         json_decref(eos);
         return err_set(d->e, ERR_INVALID,
-                       "generation_config.json (or config.json): decoder_start_token_id and eos_token_id are needed");
+                       "generation_config.json (or config.json): decoder_start_token_id and "
+                       "eos_token_id are needed");
     }
     add_forced(d, start);
-    json_int_t limit = json_is_integer(max) && json_integer_value(max) > 0 ? json_integer_value(max) : MAX_NEW_DEFAULT;
-    p->generation = json_pack("{s:o,s:o,s:I,s:s}", "start", start, "eos", eos, "max_new_tokens",
-                              limit < 448 ? limit : 448, "tokenizer", d->source->tokenizer.digest.hex);
+    json_int_t limit = json_is_integer(max) && json_integer_value(max) > 0 ? json_integer_value(max)
+                                                                           : MAX_NEW_DEFAULT;
+    p->generation =
+        json_pack("{s:o,s:o,s:I,s:s}", "start", start, "eos", eos, "max_new_tokens",
+                  limit < 448 ? limit : 448, "tokenizer", d->source->tokenizer.digest.hex);
     return p->generation != NULL || err_set(d->e, ERR_MEMORY, "program: no memory");
 }
 
@@ -261,7 +275,8 @@ static bool text_program(struct deduction *d, int graph)
     const struct graph_info *g = &d->graphs[graph];
     const char *task = g->behind[MEDIA_IMAGE] ? "image-to-text" : "automatic-speech-recognition";
     if (!g->behind[MEDIA_IMAGE] && !g->behind[MEDIA_AUDIO])
-        return err_set(d->e, ERR_UNSUPPORTED, "%s.onnx: a decoder without an encoder before it is not served yet",
+        return err_set(d->e, ERR_UNSUPPORTED,
+                       "%s.onnx: a decoder without an encoder before it is not served yet",
                        d->source->graphs[graph].name);
     if (!wanted(d, task))
         return true;
@@ -340,8 +355,11 @@ static bool similarity_program(struct deduction *d, const struct similarity_row 
     int each = query < 0 ? -1 : add_call(d, p, b, ".each", true);
     if (each < 0)
         return fail_program(p);
-    p->answer = (struct program_answer){.kind = ANSWER_SIMILARITY, .call = query, .other = each,
-                                        .scale = scale_of(d), .rank = row->rank};
+    p->answer = (struct program_answer){.kind = ANSWER_SIMILARITY,
+                                        .call = query,
+                                        .other = each,
+                                        .scale = scale_of(d),
+                                        .rank = row->rank};
     memcpy(p->answer.output, vector_port(d, a)->name, sizeof(p->answer.output));
     memcpy(p->answer.other_output, vector_port(d, b)->name, sizeof(p->answer.other_output));
     const char *hypothesis = json_string_value(json_object_get(d->hints, "hypothesis_template"));
@@ -398,8 +416,8 @@ static int64_t media_dim(const struct processor *p, const struct port *port, int
     return 0;
 }
 
-static int64_t dim_of(const struct deduction *d, struct processor *const processors[MEDIA_KINDS], int graph, int input,
-                      int dim)
+static int64_t dim_of(const struct deduction *d, struct processor *const processors[MEDIA_KINDS],
+                      int graph, int input, int dim)
 {
     const struct feed *f = &d->graphs[graph].feeds[input];
     const struct port *port = &d->source->graphs[graph].inputs[input];
@@ -415,7 +433,8 @@ static int64_t dim_of(const struct deduction *d, struct processor *const process
     return n > 0 ? n : f->media == MEDIA_TEXT ? TEXT_TOKENS : 0;
 }
 
-static json_t *measuring_dims(const struct deduction *d, struct processor *const processors[MEDIA_KINDS])
+static json_t *measuring_dims(const struct deduction *d,
+                              struct processor *const processors[MEDIA_KINDS])
 {
     json_t *all = json_object();
     for (int g = 0; g < d->source->graph_count; g++) {
@@ -451,10 +470,10 @@ static bool make_processors(const struct model_source *s, const bool used[MEDIA_
                             struct processor *processors[MEDIA_KINDS], struct err *e)
 {
     struct tokenizer *t;
-    if ((used[MEDIA_IMAGE] &&
-         !processor_create_image(s->preprocessor.text, s->preprocessor.size, &processors[MEDIA_IMAGE], e)) ||
-        (used[MEDIA_AUDIO] &&
-         !processor_create_audio(s->preprocessor.text, s->preprocessor.size, &processors[MEDIA_AUDIO], e)))
+    if ((used[MEDIA_IMAGE] && !processor_create_image(s->preprocessor.text, s->preprocessor.size,
+                                                      &processors[MEDIA_IMAGE], e)) ||
+        (used[MEDIA_AUDIO] && !processor_create_audio(s->preprocessor.text, s->preprocessor.size,
+                                                      &processors[MEDIA_AUDIO], e)))
         return err_prefix(e, "preprocessor_config.json");
     if (!used[MEDIA_TEXT])
         return true;
@@ -484,8 +503,8 @@ static json_t *result(const struct deduction *d, const bool used[MEDIA_KINDS], j
         json_array_append_new(blobs, json_string(d->source->preprocessor.digest.hex));
     if (used[MEDIA_TEXT])
         json_array_append_new(blobs, json_string(d->source->tokenizer.digest.hex));
-    return json_pack("{s:s,s:O,s:o,s:O,s:o,s:o}", "name", d->source->name, "tasks", d->tasks, "modules", modules,
-                     "programs", d->programs, "blobs", blobs, "dims", dims);
+    return json_pack("{s:s,s:O,s:o,s:O,s:o,s:o}", "name", d->source->name, "tasks", d->tasks,
+                     "modules", modules, "programs", d->programs, "blobs", blobs, "dims", dims);
 }
 
 static bool deduce(struct deduction *d, json_t **ret)
@@ -496,10 +515,12 @@ static bool deduce(struct deduction *d, json_t **ret)
         return err_set(d->e, ERR_INVALID, "%s: has no .onnx file", s->name);
     if (!parse_file("config.json", &s->config, &d->config, d->e) ||
         !parse_file("generation_config.json", &s->generation, &d->generation, d->e) ||
-        !parse_file("s2m3.json", &s->s2m3, &d->hints, d->e) || !deduce_graphs(d) || !deduce_programs(d))
+        !parse_file("s2m3.json", &s->s2m3, &d->hints, d->e) || !deduce_graphs(d) ||
+        !deduce_programs(d))
         return false;
     if (json_array_size(d->programs) == 0)
-        return err_set(d->e, ERR_UNSUPPORTED, "%s: no task could be worked out from its graphs and side files", s->name);
+        return err_set(d->e, ERR_UNSUPPORTED,
+                       "%s: no task could be worked out from its graphs and side files", s->name);
     used_media(d, used);
     struct processor *processors[MEDIA_KINDS] = {NULL};
     bool ok = make_processors(s, used, processors, d->e);

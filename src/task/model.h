@@ -26,14 +26,14 @@
 #define MODEL_PORTS_MAX 256
 
 struct model_graph {
-    const char *name;                    /* file name without folder and .onnx */
+    const char *name; /* file name without folder and .onnx */
     struct digest digest;
     const struct port *inputs, *outputs; /* borrowed */
     int input_count, output_count;
 };
 
 struct model_file {
-    const char *text;                    /* NULL: the model has no such file */
+    const char *text; /* NULL: the model has no such file */
     size_t size;
     struct digest digest;
 };

@@ -10,7 +10,7 @@ enum source_kind { FROM_MEDIA, FROM_GRAPH, FROM_LOOP }; /* LOOP: the decode loop
 struct feed {
     enum source_kind kind;
     enum media_kind media;
-    int graph, output;        /* FROM_GRAPH */
+    int graph, output; /* FROM_GRAPH */
 };
 
 struct graph_info {

@@ -28,8 +28,8 @@ struct prepare {
 };
 
 struct prepare *prepare_new(int max,
-                            bool (*side_file)(void *ctx, const char *digest, char **ret, size_t *size,
-                                              struct err *e),
+                            bool (*side_file)(void *ctx, const char *digest, char **ret,
+                                              size_t *size, struct err *e),
                             void *ctx)
 {
     struct prepare *p = calloc(1, sizeof(*p));
@@ -63,8 +63,8 @@ void prepare_free(struct prepare *p)
     free(p);
 }
 
-static bool make(enum media_kind kind, const char *config, const char *text, size_t size, struct processor **ret,
-                 struct err *e)
+static bool make(enum media_kind kind, const char *config, const char *text, size_t size,
+                 struct processor **ret, struct err *e)
 {
     if (kind == MEDIA_IMAGE)
         return processor_create_image(text, size, ret, e);
@@ -157,13 +157,14 @@ static void give(struct prepare *p, struct kept *k)
     monitor_unlock(&p->lock);
 }
 
-bool prepare_run(struct prepare *p, const char *kind, const char *config, const void *data, size_t size,
-                 struct named_tensor *out, int room, int *made, struct err *e)
+bool prepare_run(struct prepare *p, const char *kind, const char *config, const void *data,
+                 size_t size, struct named_tensor *out, int room, int *made, struct err *e)
 {
     enum media_kind k;
     *made = 0;
     if (!media_kind_from_name(kind, &k) || !digest_valid(config))
-        return err_set(e, ERR_INVALID, "prepare: kind '%.20s' or digest '%.20s' is unknown", kind, config);
+        return err_set(e, ERR_INVALID, "prepare: kind '%.20s' or digest '%.20s' is unknown", kind,
+                       config);
     struct kept *held = take(p, k, config, e);
     if (!held)
         return false;
@@ -174,8 +175,8 @@ bool prepare_run(struct prepare *p, const char *kind, const char *config, const 
     return ok || err_prefix(e, "%s", kind);
 }
 
-bool prepare_decode(struct prepare *p, const char *config, const int64_t *ids, size_t count, char **ret,
-                    struct err *e)
+bool prepare_decode(struct prepare *p, const char *config, const int64_t *ids, size_t count,
+                    char **ret, struct err *e)
 {
     if (!digest_valid(config))
         return err_set(e, ERR_INVALID, "prepare: digest '%.20s'", config);

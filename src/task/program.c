@@ -48,12 +48,31 @@ void program_free(struct program *p)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static json_t *input_json(const struct program_input *in)
+/* An object that is being made; takes values over, and a value of NULL (a text that is not UTF-8,
+ * no memory) spoils the whole.  json_pack() loses values then. */
+struct writer {
+    json_t *object;
+    bool spoilt;
+};
+
+static struct writer writer_new(void)
 {
-    if (in->media)
-        return json_pack("{s:s,s:s}", "media", kind_names[in->kind], "config", in->config.hex);
-    return json_pack("{s:i,s:s,s:s,s:I}", "call", in->call, "output", in->output, "port", in->port, "bytes",
-                     (json_int_t)in->bytes);
+    struct writer w = {.object = json_object()};
+    w.spoilt = !w.object;
+    return w;
+}
+
+static void put(struct writer *w, const char *key, json_t *value)
+{
+    w->spoilt |= json_object_set_new(w->object, key, value) != 0;
+}
+
+static json_t *writer_end(struct writer *w)
+{
+    if (!w->spoilt)
+        return w->object;
+    json_decref(w->object);
+    return NULL;
 }
 
 /* NULL when one element is. */
@@ -61,82 +80,107 @@ static json_t *append(json_t *list, json_t *value)
 {
     if (list && json_array_append_new(list, value) == 0)
         return list;
+    if (!list)
+        json_decref(value);
     json_decref(list);
     return NULL;
 }
 
+static json_t *input_json(const struct program_input *in)
+{
+    struct writer w = writer_new();
+    if (in->media) {
+        put(&w, "media", json_string(kind_names[in->kind]));
+        put(&w, "config", json_string(in->config.hex));
+        return writer_end(&w);
+    }
+    put(&w, "call", json_integer(in->call));
+    put(&w, "output", json_string(in->output));
+    put(&w, "port", json_string(in->port));
+    put(&w, "bytes", json_integer((json_int_t)in->bytes));
+    return writer_end(&w);
+}
+
 static json_t *call_json(const struct program_call *c)
 {
+    struct writer w = writer_new();
     json_t *inputs = json_array();
     for (int i = 0; i < c->input_count; i++)
         inputs = append(inputs, input_json(&c->inputs[i]));
-    return json_pack("{s:s,s:s,s:b,s:b,s:o}", "id", c->id, "module", c->module.hex, "each", (int)c->each, "generate",
-                     (int)c->generate, "inputs", inputs);
+    put(&w, "id", json_string(c->id));
+    put(&w, "module", json_string(c->module.hex));
+    put(&w, "each", json_boolean(c->each));
+    put(&w, "generate", json_boolean(c->generate));
+    put(&w, "inputs", inputs);
+    return writer_end(&w);
 }
 
 static json_t *answer_json(const struct program_answer *a)
 {
-    const char *kind = answer_names[a->kind];
-    if (a->kind == ANSWER_SIMILARITY)
-        return json_pack("{s:s,s:i,s:s,s:i,s:s,s:f,s:b}", "kind", kind, "call", a->call, "output", a->output, "other",
-                         a->other, "other_output", a->other_output, "scale", a->scale, "rank", (int)a->rank);
+    struct writer w = writer_new();
+    put(&w, "kind", json_string(answer_names[a->kind]));
+    put(&w, "call", json_integer(a->call));
+    put(&w, "output", json_string(a->output));
     if (a->kind == ANSWER_LABELS)
-        return json_pack("{s:s,s:i,s:s,s:b}", "kind", kind, "call", a->call, "output", a->output, "independent",
-                         (int)a->independent);
-    return json_pack("{s:s,s:i,s:s}", "kind", kind, "call", a->call, "output", a->output);
-}
-
-/* The members that stand there only when they say something; true when o could take them. */
-static bool add_optional(json_t *o, const struct program *p)
-{
-    if (p->hypothesis[0] && json_object_set_new(o, "hypothesis", json_string(p->hypothesis)) != 0)
-        return false;
-    if (p->generation && json_object_set(o, "generation", p->generation) != 0)
-        return false;
-    if (p->label_count == 0)
-        return true;
-    json_t *labels = json_array();
-    for (int i = 0; i < p->label_count; i++)
-        labels = append(labels, json_string(p->labels[i]));
-    return json_object_set_new(o, "labels", labels) == 0;
+        put(&w, "independent", json_boolean(a->independent));
+    if (a->kind != ANSWER_SIMILARITY)
+        return writer_end(&w);
+    put(&w, "other", json_integer(a->other));
+    put(&w, "other_output", json_string(a->other_output));
+    put(&w, "scale", json_real(a->scale));
+    put(&w, "rank", json_boolean(a->rank));
+    return writer_end(&w);
 }
 
 json_t *program_to_json(const struct program *p)
 {
-    json_t *calls = json_array();
+    struct writer w = writer_new();
+    json_t *calls = json_array(), *labels = json_array();
     for (int i = 0; i < p->call_count; i++)
         calls = append(calls, call_json(&p->calls[i]));
-    json_t *o = json_pack("{s:s,s:o,s:o}", "task", p->task, "calls", calls, "answer", answer_json(&p->answer));
-    if (o && add_optional(o, p))
-        return o;
-    json_decref(o);
-    return NULL;
+    for (int i = 0; i < p->label_count; i++)
+        labels = append(labels, json_string(p->labels[i]));
+    put(&w, "task", json_string(p->task));
+    put(&w, "calls", calls);
+    put(&w, "answer", answer_json(&p->answer));
+    if (p->hypothesis[0])
+        put(&w, "hypothesis", json_string(p->hypothesis));
+    if (p->generation)
+        put(&w, "generation", json_incref(p->generation));
+    if (p->label_count)
+        put(&w, "labels", labels);
+    else
+        json_decref(labels);
+    return writer_end(&w);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-static bool text(const json_t *o, const char *what, const char *key, char *to, size_t size, bool empty_ok,
-                 struct err *e)
+static bool text(const json_t *o, const char *what, const char *key, char *to, size_t size,
+                 bool empty_ok, struct err *e)
 {
     const char *value;
     if (!json_need_str(o, what, key, &value, e))
         return false;
     size_t n = strlen(value);
     if (n >= size || (n == 0 && !empty_ok))
-        return err_set(e, ERR_INVALID, "%s: '%s' has %zu characters, should be %d to %zu", what, key, n,
-                       empty_ok ? 0 : 1, size - 1);
+        return err_set(e, ERR_INVALID, "%s: '%s' has %zu characters, should be %d to %zu", what,
+                       key, n, empty_ok ? 0 : 1, size - 1);
     memcpy(to, value, n + 1);
     return true;
 }
 
-static bool digest(const json_t *o, const char *what, const char *key, struct digest *to, struct err *e)
+static bool digest(const json_t *o, const char *what, const char *key, struct digest *to,
+                   struct err *e)
 {
     if (!text(o, what, key, to->hex, sizeof(to->hex), false, e))
         return false;
-    return digest_valid(to->hex) || err_set(e, ERR_INVALID, "%s: '%s' is not a SHA-256 digest", what, key);
+    return digest_valid(to->hex) ||
+           err_set(e, ERR_INVALID, "%s: '%s' is not a SHA-256 digest", what, key);
 }
 
-static bool index_of(const json_t *o, const char *what, const char *key, int limit, int *ret, struct err *e)
+static bool index_of(const json_t *o, const char *what, const char *key, int limit, int *ret,
+                     struct err *e)
 {
     uint64_t v;
     if (!json_need_u64(o, what, key, PROGRAM_CALLS_MAX, &v, e))
@@ -166,32 +210,37 @@ static bool read_input(const json_t *o, int call, struct program_input *in, stru
 }
 
 /* What holds between a call's inputs (program.h). */
-static bool check_input(const struct program *p, const struct program_call *c, int index, struct err *e)
+static bool check_input(const struct program *p, const struct program_call *c, int index,
+                        struct err *e)
 {
     const struct program_input *in = &c->inputs[index];
     if (in->media) {
         for (int i = 0; i < index; i++)
             if (c->inputs[i].media && c->inputs[i].kind == in->kind)
-                return err_set(e, ERR_INVALID, "program: call '%s' reads %s twice", c->id, kind_names[in->kind]);
+                return err_set(e, ERR_INVALID, "program: call '%s' reads %s twice", c->id,
+                               kind_names[in->kind]);
         return true;
     }
     const struct program_call *from = &p->calls[in->call];
     if (from->each || from->generate)
-        return err_set(e, ERR_UNSUPPORTED, "program: call '%s' takes from '%s', which %s", c->id, from->id,
-                       from->each ? "is made for each candidate" : "generates");
+        return err_set(e, ERR_UNSUPPORTED, "program: call '%s' takes from '%s', which %s", c->id,
+                       from->id, from->each ? "is made for each candidate" : "generates");
     for (int i = 0; i < index; i++)
         if (!c->inputs[i].media && strcmp(c->inputs[i].port, in->port) == 0)
-            return err_set(e, ERR_INVALID, "program: call '%s' gets its input '%.60s' twice", c->id, in->port);
+            return err_set(e, ERR_INVALID, "program: call '%s' gets its input '%.60s' twice", c->id,
+                           in->port);
     return true;
 }
 
 /* A candidate is one text or one picture. */
 static bool check_each(const struct program_call *c, struct err *e)
 {
-    bool one = c->input_count == 1 && c->inputs[0].media && c->inputs[0].kind != MEDIA_AUDIO && !c->generate;
+    bool one = c->input_count == 1 && c->inputs[0].media && c->inputs[0].kind != MEDIA_AUDIO &&
+               !c->generate;
     return !c->each || one ||
            err_set(e, ERR_UNSUPPORTED,
-                   "program: call '%s' is made for each candidate, so it should run on one text or picture and "
+                   "program: call '%s' is made for each candidate, so it should run on one text or "
+                   "picture and "
                    "nothing else",
                    c->id);
 }
@@ -201,8 +250,9 @@ static bool read_call(const json_t *o, struct program *p, struct err *e)
     static const char what[] = "program: call";
     struct program_call *c = &p->calls[p->call_count];
     json_t *inputs;
-    if (!text(o, what, "id", c->id, sizeof(c->id), false, e) || !digest(o, what, "module", &c->module, e) ||
-        !json_opt_bool(o, what, "each", &c->each, e) || !json_opt_bool(o, what, "generate", &c->generate, e) ||
+    if (!text(o, what, "id", c->id, sizeof(c->id), false, e) ||
+        !digest(o, what, "module", &c->module, e) || !json_opt_bool(o, what, "each", &c->each, e) ||
+        !json_opt_bool(o, what, "generate", &c->generate, e) ||
         !json_need_array(o, what, "inputs", PROGRAM_INPUTS_MAX, &inputs, e))
         return false;
     for (int i = 0; i < p->call_count; i++)
@@ -224,7 +274,8 @@ static bool read_answer(const json_t *o, struct program *p, struct err *e)
     static const char what[] = "program: answer";
     struct program_answer *a = &p->answer;
     const char *kind;
-    if (!json_need_str(o, what, "kind", &kind, e) || !index_of(o, what, "call", p->call_count, &a->call, e) ||
+    if (!json_need_str(o, what, "kind", &kind, e) ||
+        !index_of(o, what, "call", p->call_count, &a->call, e) ||
         !text(o, what, "output", a->output, sizeof(a->output), true, e))
         return false;
     size_t k = 0;
@@ -236,12 +287,14 @@ static bool read_answer(const json_t *o, struct program *p, struct err *e)
     if (a->kind != ANSWER_TEXT && a->output[0] == 0)
         return err_set(e, ERR_INVALID, "%s: 'output' is empty", what);
     if ((a->kind == ANSWER_TEXT) != p->calls[a->call].generate || p->calls[a->call].each)
-        return err_set(e, ERR_INVALID, "%s: '%s' can't come from call '%s'", what, kind, p->calls[a->call].id);
+        return err_set(e, ERR_INVALID, "%s: '%s' can't come from call '%s'", what, kind,
+                       p->calls[a->call].id);
     if (a->kind != ANSWER_SIMILARITY)
         return json_opt_bool(o, what, "independent", &a->independent, e);
     if (!index_of(o, what, "other", p->call_count, &a->other, e) ||
         !text(o, what, "other_output", a->other_output, sizeof(a->other_output), false, e) ||
-        !json_need_num(o, what, "scale", -1e6, 1e6, &a->scale, e) || !json_opt_bool(o, what, "rank", &a->rank, e))
+        !json_need_num(o, what, "scale", -1e6, 1e6, &a->scale, e) ||
+        !json_opt_bool(o, what, "rank", &a->rank, e))
         return false;
     return p->calls[a->other].each ||
            err_set(e, ERR_INVALID, "%s: 'other' is not a call for each candidate", what);
@@ -255,7 +308,8 @@ static bool read_hypothesis(const json_t *o, struct program *p, struct err *e)
         return false;
     size_t n = strlen(hypothesis);
     if (n >= sizeof(p->hypothesis) || (n && !strstr(hypothesis, "{}")))
-        return err_set(e, ERR_INVALID, "program '%s': 'hypothesis' should hold {} and have at most %zu bytes",
+        return err_set(e, ERR_INVALID,
+                       "program '%s': 'hypothesis' should hold {} and have at most %zu bytes",
                        p->task, sizeof(p->hypothesis) - 1);
     memcpy(p->hypothesis, hypothesis, n + 1);
     return true;
@@ -270,8 +324,9 @@ static bool read_generation(const json_t *o, struct program *p, struct err *e)
     p->generation = json_incref(generation);
     for (int i = 0; i < p->call_count; i++)
         if (p->calls[i].generate && !generation)
-            return err_set(e, ERR_INVALID, "program '%s': call '%s' generates, and 'generation' is missing", p->task,
-                           p->calls[i].id);
+            return err_set(e, ERR_INVALID,
+                           "program '%s': call '%s' generates, and 'generation' is missing",
+                           p->task, p->calls[i].id);
     return true;
 }
 

@@ -22,30 +22,30 @@
 #define PROGRAM_CALLS_MAX 16
 #define PROGRAM_INPUTS_MAX 16
 #define PROGRAM_LABELS_MAX 100000
-#define PROGRAM_TEMPLATE_MAX 512     /* bytes of a hypothesis template, with the 0 */
-#define PROGRAM_START_MAX 256        /* tokens that a generation starts with */
-#define PROGRAM_NEW_TOKENS_MAX 3840  /* tokens that a generation may add */
-#define PROGRAM_STOPS_MAX 64         /* tokens that end a generation */
+#define PROGRAM_TEMPLATE_MAX 512    /* bytes of a hypothesis template, with the 0 */
+#define PROGRAM_START_MAX 256       /* tokens that a generation starts with */
+#define PROGRAM_NEW_TOKENS_MAX 3840 /* tokens that a generation may add */
+#define PROGRAM_STOPS_MAX 64        /* tokens that end a generation */
 
 enum media_kind { MEDIA_IMAGE, MEDIA_AUDIO, MEDIA_TEXT, MEDIA_KINDS };
 const char *media_kind_name(enum media_kind k); /* "image", "audio", "text" */
 bool media_kind_from_name(const char *name, enum media_kind *ret);
 
 struct program_input {
-    bool media;                     /* from the request; else from a call */
-    enum media_kind kind;           /* media: which, and */
-    struct digest config;           /* the processor's file */
-    int call;                       /* else: index of the earlier call, */
-    char output[TENSOR_NAME_MAX];   /* its output, */
-    char port[TENSOR_NAME_MAX];     /* and this call's port for it */
-    uint64_t bytes;                 /* estimate of that output's size; 0: not known */
+    bool media;                   /* from the request; else from a call */
+    enum media_kind kind;         /* media: which, and */
+    struct digest config;         /* the processor's file */
+    int call;                     /* else: index of the earlier call, */
+    char output[TENSOR_NAME_MAX]; /* its output, */
+    char port[TENSOR_NAME_MAX];   /* and this call's port for it */
+    uint64_t bytes;               /* estimate of that output's size; 0: not known */
 };
 
 struct program_call {
-    char id[WIRE_ID_MAX];           /* unique in the program */
+    char id[WIRE_ID_MAX]; /* unique in the program */
     struct digest module;
-    bool each;                      /* once per candidate */
-    bool generate;                  /* the decode loop rather than one run */
+    bool each;     /* once per candidate */
+    bool generate; /* the decode loop rather than one run */
     struct program_input inputs[PROGRAM_INPUTS_MAX];
     int input_count;
 };
@@ -59,13 +59,13 @@ enum answer_kind {
 
 struct program_answer {
     enum answer_kind kind;
-    int call;                       /* whose output is the answer; similarity: the query's */
+    int call; /* whose output is the answer; similarity: the query's */
     char output[TENSOR_NAME_MAX];
-    int other;                      /* similarity: the candidates' call */
+    int other; /* similarity: the candidates' call */
     char other_output[TENSOR_NAME_MAX];
-    double scale;                   /* similarity: factor of the cosine before the softmax */
-    bool rank;                      /* similarity: a ranking of cosines, no softmax */
-    bool independent;               /* labels: several may be true, so a sigmoid of each logit */
+    double scale;     /* similarity: factor of the cosine before the softmax */
+    bool rank;        /* similarity: a ranking of cosines, no softmax */
+    bool independent; /* labels: several may be true, so a sigmoid of each logit */
 };
 
 struct program {
@@ -73,10 +73,11 @@ struct program {
     struct program_call calls[PROGRAM_CALLS_MAX];
     int call_count;
     struct program_answer answer;
-    char hypothesis[PROGRAM_TEMPLATE_MAX]; /* "a photo of a {}." for labels; empty: labels as they are */
-    char **labels;                  /* ANSWER_LABELS: by class index, owned; may be fewer than classes */
+    char hypothesis
+        [PROGRAM_TEMPLATE_MAX]; /* "a photo of a {}." for labels; empty: labels as they are */
+    char **labels; /* ANSWER_LABELS: by class index, owned; may be fewer than classes */
     int label_count;
-    json_t *generation;             /* settings of the decode loop (task/generate.h), owned, or NULL */
+    json_t *generation; /* settings of the decode loop (task/generate.h), owned, or NULL */
 };
 
 /* A new reference; NULL when memory is out or a name is not UTF-8. */
