@@ -12,6 +12,9 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define FORGET_MIN (1u << 20)
 
 enum {
     TP_DIMS = 1,
@@ -453,6 +456,15 @@ bool read_constant_node(struct reader *r, const struct gnode *node, uint32_t *re
                    (const char *)(a.name.size ? a.name.data : (const uint8_t *)""));
 }
 
+/* Gives a large constant's mapped pages back: reading 5 GB must not keep 5 GB. */
+static void forget(const struct gtensor *t)
+{
+    uintptr_t page = 4096, from = ((uintptr_t)t->data + page - 1) & ~(page - 1);
+    uintptr_t to = ((uintptr_t)t->data + (uintptr_t)t->bytes) & ~(page - 1);
+    if (!t->owned && t->bytes >= FORGET_MIN && to > from)
+        (void)madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 bool onnx_tensor_digest(struct onnx *m, uint32_t tensor, struct err *e)
 {
     struct gtensor *t = &m->tensors.items[tensor];
@@ -467,5 +479,6 @@ bool onnx_tensor_digest(struct onnx *m, uint32_t tensor, struct err *e)
     digest_add(c, t->data, (size_t)t->bytes);
     t->digest = digest_finish(c);
     t->has_digest = true;
+    forget(t);
     return true;
 }

@@ -39,6 +39,12 @@ struct writer {
     struct err *e;
 };
 
+/* Names given to dynamic dims that have none. */
+struct dim_names {
+    uint64_t *ids; /* owned */
+    uint32_t count;
+};
+
 /* ---- names ---- */
 
 static bool looks_canonical(struct span s)
@@ -283,26 +289,44 @@ static bool as_initialiser(const struct writer *w, uint32_t node, uint32_t *ret_
 
 /* ---- the model ---- */
 
+/* Dims that are equal in the whole model keep one name, the exporter's where it has one: the runtime
+ * decides by them what it may fuse. */
+static void name_dim(const struct writer *w, struct buf *dim, uint32_t value, int k,
+                     struct dim_names *names)
+{
+    const struct fgraph *g = w->g;
+    uint64_t id = g->values.items[value].names[k];
+    char text[24];
+    for (size_t i = 0; id && i < w->m->input_count; i++) {
+        uint32_t input = g->of_value[w->m->refs.items[w->m->graphs.items[ONNX_MAIN].in_first + i]];
+        for (int j = 0; j < g->values.items[input].rank; j++)
+            if (g->values.items[input].names[j] == id && *onnx_dim_param(w->m, false, i, j)) {
+                emit_text(dim, 2, onnx_dim_param(w->m, false, i, j));
+                return;
+            }
+    }
+    if (!id)
+        return;
+    uint32_t at = 0;
+    while (at < names->count && names->ids[at] != id)
+        at++;
+    if (at == names->count)
+        names->ids[names->count++] = id;
+    (void)snprintf(text, sizeof(text), "d%u", at);
+    emit_text(dim, 2, text);
+}
+
 static void write_port(const struct writer *w, struct buf *out, uint32_t field,
-                       const struct port *p, uint32_t value, uint64_t *names, uint32_t *name_count)
+                       const struct port *p, uint32_t value, struct dim_names *names)
 {
     struct buf info = BUF_INIT(65536), type = BUF_INIT(65536), tensor = BUF_INIT(65536),
                shape = BUF_INIT(65536);
-    const struct fvalue *v = &w->g->values.items[value];
-    char text[24];
     for (int i = 0; i < p->shape.rank; i++) {
-        struct buf dim = BUF_INIT(1024);
-        uint32_t k = 0;
-        if (p->shape.dims[i] >= 0) {
+        struct buf dim = BUF_INIT(ONNX_NAME_MAX + 64);
+        if (p->shape.dims[i] >= 0)
             emit_number(&dim, 1, (uint64_t)p->shape.dims[i]);
-        } else if (v->names[i]) { /* dims that are equal in the whole model keep one name */
-            while (k < *name_count && names[k] != v->names[i])
-                k++;
-            if (k == *name_count)
-                names[(*name_count)++] = v->names[i];
-            (void)snprintf(text, sizeof(text), "d%u", k);
-            emit_text(&dim, 2, text);
-        }
+        else
+            name_dim(w, &dim, value, i, names);
         (void)emit_message(&shape, 1, &dim);
     }
     emit_number(&tensor, 1, (uint64_t)dtype_onnx(p->dtype));
@@ -313,19 +337,36 @@ static void write_port(const struct writer *w, struct buf *out, uint32_t field,
     (void)emit_message(out, field, &info);
 }
 
+/* What the exporter says of the shapes of values inside: fusions depend on that too. */
+static void write_infos(struct writer *w, struct buf *out)
+{
+    for (uint32_t i = 0; i < w->x->written.count; i++) {
+        const struct gnode *n = &w->m->nodes.items[w->x->written.items[i]];
+        for (uint32_t k = 0; k < n->out_count; k++) {
+            uint32_t id = w->m->refs.items[n->out_first + k];
+            struct buf info = BUF_INIT(WRITE_GRAPH_MAX);
+            if (id == ONNX_NONE || !w->m->values.items[id].type.size ||
+                w->output[w->g->of_value[id]] || onnx_is_op(n, "Constant"))
+                continue;
+            name_made(w, &info, 1, id);
+            emit_bytes(&info, 2, w->m->values.items[id].type.data,
+                       w->m->values.items[id].type.size);
+            (void)emit_message(out, 13, &info);
+        }
+    }
+}
+
 static bool write_ports(const struct writer *w, struct buf *out)
 {
     size_t dims = (w->module->input_count + w->module->output_count) * TENSOR_RANK_MAX;
-    uint64_t *names = calloc(dims + 1, sizeof(*names));
-    uint32_t count = 0;
-    if (!names)
+    struct dim_names names = {.ids = calloc(dims + 1, sizeof(uint64_t))};
+    if (!names.ids)
         return err_set(w->e, ERR_MEMORY, "module: no memory");
     for (size_t i = 0; i < w->module->input_count; i++)
-        write_port(w, out, GP_INPUT, &w->module->inputs[i], w->x->ports.items[i], names, &count);
+        write_port(w, out, GP_INPUT, &w->module->inputs[i], w->x->ports.items[i], &names);
     for (size_t i = 0; i < w->module->output_count; i++)
-        write_port(w, out, GP_OUTPUT, &w->module->outputs[i], w->x->outputs.items[i], names,
-                   &count);
-    free(names);
+        write_port(w, out, GP_OUTPUT, &w->module->outputs[i], w->x->outputs.items[i], &names);
+    free(names.ids);
     return true;
 }
 
@@ -343,6 +384,7 @@ static bool write_main(struct writer *w, struct buf *out)
     for (uint32_t i = 0; i < w->x->written.count; i++)
         if (as_initialiser(w, w->x->written.items[i], &id) && !write_tensor(w, out, id))
             return false;
+    write_infos(w, out);
     return write_ports(w, out);
 }
 
