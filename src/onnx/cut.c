@@ -15,6 +15,7 @@
 
 #define MOVE_DISCOUNT 64u
 #define MOVED_PART 8u
+#define SPATIAL_PART 4u
 
 uint64_t work_crossing(const struct work *w, uint32_t cls)
 {
@@ -23,6 +24,8 @@ uint64_t work_crossing(const struct work *w, uint32_t cls)
     for (size_t i = 0; cls != ONNX_NONE && i < sizeof(moves) / sizeof(*moves); i++)
         if (class_is(w, cls, moves[i]))
             return w->crossing + w->crossing / MOVED_PART; /* it fuses with what uses it */
+    if (cls != ONNX_NONE && w->classes.items[cls].spatial)
+        return w->crossing + w->crossing / SPATIAL_PART; /* layouts would turn there and back */
     return w->crossing;
 }
 

@@ -92,6 +92,7 @@ static bool new_class(struct work *w, const struct wmodel *m, const struct fnode
         else if (code >> 62 == CODE_NODE >> 62)
             c->depends |= w->classes.items[(code & CODE_MASK) >> CODE_SLOT_BITS].depends;
     }
+    c->spatial = n->out_count && m->g->values.items[m->g->edges.items[n->out_first]].rank >= 4;
     c->light = !c->depends && !has_table(w, m->g, n);
     /* what stays when the inputs that are no constants are taken out */
     uint64_t *local = malloc((n->in_count + 2u) * sizeof(*local));

@@ -204,7 +204,7 @@ static bool is_alias(const struct fgraph *g, const struct gnode *n)
         if (g->m->refs.items[n->out_first + i] != ONNX_NONE)
             return false;
     if (n->in_count > 1 && !onnx_value_tensor(g->m, g->m->refs.items[n->in_first + 1]))
-        return false; /* a ratio that is computed would have to come along */
+        return false;       /* a ratio that is computed would have to come along */
     return n->in_count < 3; /* without training_mode */
 }
 

@@ -475,8 +475,9 @@ static bool candidates(struct work *w, struct candidate **ret, uint32_t *ret_cou
     return true;
 }
 
-/* One export with all axes fixed and one with dynamic ones differ wherever shapes are computed: what
- * could be matched between them are crumbs. */
+/* Exports of two kinds: one with all axes fixed and one with dynamic ones differ wherever shapes are
+ * computed, one that an optimiser has fused and one that it has not wherever it did.  What could be
+ * matched between them are crumbs. */
 static bool has_dynamic_dims(const struct onnx *m)
 {
     for (size_t i = 0; i < m->input_count; i++)
@@ -484,6 +485,21 @@ static bool has_dynamic_dims(const struct onnx *m)
             if (m->inputs[i].shape.dims[k] < 0)
                 return true;
     return false;
+}
+
+static bool has_fused_nodes(const struct onnx *m)
+{
+    for (uint32_t i = 0; i < m->nodes.count; i++)
+        if (span_is(m->nodes.items[i].domain, "com.microsoft") &&
+            !span_is(m->nodes.items[i].op, "Gelu"))
+            return true;
+    return false;
+}
+
+static bool of_one_kind(const struct work *w, uint32_t x, uint32_t y)
+{
+    const struct onnx *a = w->models[x].g->m, *b = w->models[y].g->m;
+    return has_dynamic_dims(a) == has_dynamic_dims(b) && has_fused_nodes(a) == has_fused_nodes(b);
 }
 
 static uint32_t propose(struct work *w, const struct candidate *list, uint32_t count,
@@ -495,9 +511,7 @@ static uint32_t propose(struct work *w, const struct candidate *list, uint32_t c
             const struct wclass *a = &w->classes.items[list[i].cls],
                                 *b = &w->classes.items[list[k].cls];
             if (!(a->owners & ~b->owners) || !(b->owners & ~a->owners) ||
-                list[i].model == list[k].model ||
-                has_dynamic_dims(w->models[list[i].model].g->m) !=
-                    has_dynamic_dims(w->models[list[k].model].g->m))
+                list[i].model == list[k].model || !of_one_kind(w, list[i].model, list[k].model))
                 continue;
             ret[found++] = (struct proposal){list[i].order,
                                              list[i].local,

@@ -38,7 +38,8 @@ struct wclass {
     uint64_t weight;            /* bytes of its constants */
     bool depends;               /* on the content of an input */
     bool light, copied, output; /* output: of a model */
-    bool ported;                /* a token stands on one of its values */
+    bool spatial; /* makes a picture (rank 4 and more): convolutions have layouts of their own */
+    bool ported;  /* a token stands on one of its values */
     uint64_t colour;
     uint32_t order; /* topological */
     uint32_t region;
