@@ -159,7 +159,7 @@ static void handle_blob(struct net_request *r, void *coord)
 static const struct net_route user_routes[] = {
     {"GET", "/s2m3/v1/models", 0, 0, coord_handle_models, "Models, their tasks and modules", NULL,
      NULL},
-    {"POST", "/s2m3/v1/models", MANIFEST_MAX, 0, coord_handle_add,
+    {"POST", "/s2m3/v1/models", MANIFEST_MAX, NET_NEEDS_LENGTH, coord_handle_add,
      "Add a model whose files were uploaded", "application/json", NULL},
     {"DELETE", "/s2m3/v1/models/{name}", 0, 0, coord_handle_remove, "Remove a model", NULL, NULL},
     {"GET", "/s2m3/v1/modules", 0, 0, coord_handle_modules,
@@ -175,12 +175,12 @@ static const struct net_route user_routes[] = {
 };
 
 static const struct net_route cluster_routes[] = {
-    {"POST", "/s2m3/v1/join", BODY_SMALL, NET_CONTROL | NET_ANONYMOUS, handle_join,
-     "A device joins", "application/json", NULL},
-    {"POST", "/s2m3/v1/heartbeat", BODY_HEARTBEAT, NET_CONTROL, handle_heartbeat,
+    {"POST", "/s2m3/v1/join", BODY_SMALL, NET_CONTROL | NET_ANONYMOUS | NET_NEEDS_LENGTH,
+     handle_join, "A device joins", "application/json", NULL},
+    {"POST", "/s2m3/v1/heartbeat", BODY_HEARTBEAT, NET_CONTROL | NET_NEEDS_LENGTH, handle_heartbeat,
      "A device reports", "application/json", NULL},
-    {"POST", "/s2m3/v1/leave", BODY_SMALL, NET_CONTROL, handle_leave, "A device leaves",
-     "application/json", NULL},
+    {"POST", "/s2m3/v1/leave", BODY_SMALL, NET_CONTROL | NET_NEEDS_LENGTH, handle_leave,
+     "A device leaves", "application/json", NULL},
     {"GET", "/s2m3/v1/table", 0, NET_CONTROL, handle_table, "The routing table", NULL, NULL},
     {"GET", "/s2m3/v1/blobs/{digest}", 0, 0, handle_blob, "A range of a file by its digest", NULL,
      NULL},

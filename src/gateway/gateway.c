@@ -11,9 +11,9 @@
 static const char accepted[] = "application/json, image/, audio/, text/plain";
 
 static const struct net_route routes[] = {
-    {"POST", "/pipeline/{task}/{model}", REQUEST_BODY_MAX, 0, gateway_handle_pipeline,
-     "A task by name", accepted, NULL},
-    {"POST", "/models/{model}", REQUEST_BODY_MAX, 0, gateway_handle_pipeline,
+    {"POST", "/pipeline/{task}/{model}", REQUEST_BODY_MAX, NET_NEEDS_LENGTH,
+     gateway_handle_pipeline, "A task by name", accepted, NULL},
+    {"POST", "/models/{model}", REQUEST_BODY_MAX, NET_NEEDS_LENGTH, gateway_handle_pipeline,
      "What the model does with such an input", accepted, NULL},
     {"GET", "/s2m3/v1/traces/{id}", 0, NET_CONTROL, gateway_handle_trace,
      "Spans of a recent request", NULL, NULL},

@@ -17,6 +17,7 @@
 #define MEETING_BYTES_DEFAULT ((uint64_t)256 << 20)
 #define PROCESSORS_MAX 64
 #define ECHO_MAX (1u << 20)
+#define MEASURE_MAX (256u << 10)
 
 /* ---- emulation ------------------------------------------------------------------------------ */
 
@@ -118,14 +119,14 @@ static void handle_echo(struct net_request *r, void *node)
 }
 
 static const struct net_route routes[] = {
-    {"POST", "/s2m3/v1/call", WIRE_BODY_MAX, 0, node_handle_call, "Run a module in a request",
-     FRAME_CONTENT_TYPE, NULL},
-    {"POST", "/s2m3/v1/deliver", WIRE_BODY_MAX, NET_CONTROL, node_handle_deliver,
+    {"POST", "/s2m3/v1/call", WIRE_BODY_MAX, NET_NEEDS_LENGTH, node_handle_call,
+     "Run a module in a request", FRAME_CONTENT_TYPE, NULL},
+    {"POST", "/s2m3/v1/deliver", WIRE_BODY_MAX, NET_CONTROL | NET_NEEDS_LENGTH, node_handle_deliver,
      "Deliver an input to a waiting call", FRAME_CONTENT_TYPE, NULL},
-    {"POST", "/s2m3/v1/table", WIRE_TABLE_MAX, NET_CONTROL, handle_table,
+    {"POST", "/s2m3/v1/table", WIRE_TABLE_MAX, NET_CONTROL | NET_NEEDS_LENGTH, handle_table,
      "Take a new routing table", "application/json", NULL},
-    {"POST", "/s2m3/v1/measure", 4096, 0, handle_measure, "Measure a module on this device",
-     "application/json", NULL},
+    {"POST", "/s2m3/v1/measure", MEASURE_MAX, NET_NEEDS_LENGTH, handle_measure,
+     "Measure a module on this device", "application/json", NULL},
     {"GET", "/s2m3/v1/ping", 0, NET_CONTROL, handle_ping, "Round trip of the link", NULL, NULL},
     {"POST", "/s2m3/v1/echo", ECHO_MAX, NET_CONTROL, handle_echo, "Bandwidth of the link", NULL,
      NULL},
@@ -137,8 +138,8 @@ static const struct net_route routes[] = {
      NULL},
     {"GET", "/v2/models/{model}/ready", 0, NET_CONTROL, node_handle_v2_model_ready,
      "Is a module loaded", NULL, NULL},
-    {"POST", "/v2/models/{model}/infer", WIRE_BODY_MAX, 0, node_handle_v2_infer, "Run a module",
-     NULL, NULL},
+    {"POST", "/v2/models/{model}/infer", WIRE_BODY_MAX, NET_NEEDS_LENGTH, node_handle_v2_infer,
+     "Run a module", NULL, NULL},
 };
 
 const struct net_route *node_routes(int *count)

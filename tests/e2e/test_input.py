@@ -116,6 +116,13 @@ def test_smuggling_and_sizes(hard: Fleet) -> None:
             assert line == b"" or line.split()[1].startswith(b"4"), (text[:80], line)
 
 
+def test_a_body_without_a_length(hard: Fleet) -> None:
+    host, port = hard.devices[0].public_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as s:
+        s.sendall(f"POST /models/{model_of('image-classification')} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert s.recv(64).split()[1] == b"411"
+
+
 def test_tensors_for_a_module(hard: Fleet) -> None:
     device = hard.devices[0]
     module = next(m for m in hard.get("/s2m3/v1/modules")["modules"] if len(m["models"]) == 5)
