@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WIDE_CELLS 1000000u /* modules x devices from which one pass with transfers is enough */
+
 static bool has_room(const struct eval *v, uint32_t module, uint32_t device)
 {
     return v->in->modules[module].memory_bytes <=
@@ -224,9 +226,12 @@ static bool place_single(struct search *s, uint32_t device)
 bool greedy_best(struct search *s, struct err *e)
 {
     const struct plan_instance *in = s->in;
+    size_t cells = (size_t)in->module_count * in->device_count;
     double all = 0;
     for (int kind = 0; kind < GREEDY_COUNT; kind++) {
         uint32_t module;
+        if (kind == GREEDY_BYTES && s->found && cells > WIDE_CELLS)
+            continue; /* it is there for what is hard to fit */
         if (!greedy_place(s, (enum greedy)kind, &module))
             continue;
         if (!eval_full(&s->v, e))

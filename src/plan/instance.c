@@ -171,8 +171,11 @@ static bool read_device(struct reader *r, const json_t *o, uint32_t i)
 static bool read_link_speed(struct reader *r, const json_t *o, const char *what, uint32_t i)
 {
     struct plan_link *l = &r->in->links[i];
-    return number(o, what, "latency_ms", NOT_NEGATIVE, true, &l->latency_ms, r->e) &&
-           number(o, what, "mbit", ABOVE_ZERO, true, &l->mbit, r->e);
+    if (!number(o, what, "latency_ms", NOT_NEGATIVE, true, &l->latency_ms, r->e) ||
+        !number(o, what, "mbit", ABOVE_ZERO, true, &l->mbit, r->e))
+        return false;
+    l->ms_per_byte = fmin(8 / (l->mbit * 1000), DBL_MAX); /* 0 bytes stay 0 ms on any link */
+    return true;
 }
 
 static bool read_link(struct reader *r, const json_t *o, uint32_t i, uint32_t unset)

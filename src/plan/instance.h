@@ -33,6 +33,7 @@ struct plan_device {
 
 struct plan_link {
     double latency_ms, mbit;
+    double ms_per_byte;
 };
 
 struct plan_module {
@@ -94,7 +95,7 @@ static inline double plan_tau(const struct plan_instance *in, uint32_t a, uint32
     uint32_t i = in->link_of[(size_t)a * in->device_count + b];
     if (i == PLAN_NO_LINK)
         return INFINITY;
-    return in->links[i].latency_ms + 8 * bytes / (in->links[i].mbit * 1000);
+    return in->links[i].latency_ms + bytes * in->links[i].ms_per_byte;
 }
 
 static inline double plan_run(const struct plan_instance *in, uint32_t module, uint32_t device)

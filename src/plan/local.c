@@ -304,7 +304,7 @@ static uint64_t default_evals(const struct search *s)
     const struct plan_instance *in = s->in;
     double each = in->objective == PLAN_LATENCY
                       ? 1 + s->v.user_first[in->module_count] / (double)in->module_count
-                      : 1 + in->request_count;
+                      : 8.0 * (1 + in->request_count);
     return (uint64_t)(SIMULATIONS_MAX / each);
 }
 
