@@ -47,7 +47,8 @@ bool link_fits(const struct link *l, const struct target *t);
 bool link_is_to(const struct link *l, const char *origin);
 
 /* Sets the handle for one attempt of a call. */
-bool net_link_prepare(struct link *l, const struct net_call *call, int64_t deadline_ns, struct err *e);
+bool net_link_prepare(struct link *l, const struct net_call *call, int64_t deadline_ns,
+                      struct err *e);
 /* The failure of an attempt as an err; returns false. */
 bool link_error(const struct link *l, CURLcode code, struct err *e);
 /* Moves the answer out. */

@@ -334,7 +334,8 @@ static bool set_method(struct link *l, const struct net_call *call, struct err *
     return ok || err_set(e, ERR_INTERNAL, "call: the HTTP library refused a setting");
 }
 
-bool net_link_prepare(struct link *l, const struct net_call *call, int64_t deadline_ns, struct err *e)
+bool net_link_prepare(struct link *l, const struct net_call *call, int64_t deadline_ns,
+                      struct err *e)
 {
     char url[NET_URL_MAX + NET_HOST_MAX + 32];
     struct target t;

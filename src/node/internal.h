@@ -39,7 +39,7 @@ struct node {
     double gflops; /* calibrated, with emulation */
 
     struct monitor lock;
-    char id[WIRE_ID_MAX];             /* written once, before has_id; read through node_id() */
+    char id[WIRE_ID_MAX]; /* written once, before has_id; read through node_id() */
     atomic_bool has_id;
     char peer_url[WIRE_URL_MAX], public_url[WIRE_URL_MAX];
     struct held_module *modules;

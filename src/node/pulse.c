@@ -86,7 +86,8 @@ static bool join(struct node *n, struct err *e)
     bool ok = join_answer_read(o, &a, e);
     json_decref(o);
     if (ok && atomic_load(&n->has_id) && strcmp(a.id, n->id) != 0)
-        ok = err_set(e, ERR_INVALID, "coordinator: calls this device '%s', it is '%s'", a.id, n->id);
+        ok =
+            err_set(e, ERR_INVALID, "coordinator: calls this device '%s', it is '%s'", a.id, n->id);
     if (!ok)
         return false;
     json_t *id = json_string(a.id);
