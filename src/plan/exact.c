@@ -551,9 +551,26 @@ static bool open_search(struct search *s, struct err *e)
     return ok;
 }
 
+/* Whether every module has a device that could take it alone. */
+static bool all_have_homes(const struct search *s)
+{
+    for (uint32_t m = 0; m < s->in->module_count; m++) {
+        bool home = !search_free(s, m);
+        for (uint32_t d = 0; !home && d < s->in->device_count; d++)
+            home = plan_may(s->in, m, d);
+        if (!home)
+            return false;
+    }
+    return true;
+}
+
 bool exact_search(struct search *s, struct err *e)
 {
     const struct plan_instance *in = s->in;
+    if (!all_have_homes(s)) {
+        s->complete = true;
+        return true;
+    }
     if (!local_search(s, FIRST_STARTS, e))
         return false;
     if (in->module_count > EXACT_MODULES_MAX || in->device_count > RELAX_DEVICES_MAX ||
