@@ -6,7 +6,8 @@
  * a second picture) stays apart.  Dependence is by content: a tensor's shape carries no modality.
  *
  * A colour is the set of models that have a class, with the modalities that it has in each.  It is
- * taken over all models together, so that a shared region is cut in the same way in each of them. */
+ * taken over all models together, so that a shared region is cut in the same way in each of
+ * them. */
 #include "onnx/work.h"
 
 #include <stdlib.h>
@@ -94,8 +95,8 @@ static void meet(struct groups *g, uint64_t set)
     }
 }
 
-/* Groups of ids that came to hold a cache (past keys and values): a decoder that is called again and
- * again stays in one piece, whatever else it meets. */
+/* Groups of ids that came to hold a cache (past keys and values): a decoder that is called again
+ * and again stays in one piece, whatever else it meets. */
 static uint64_t caches(const struct groups *g)
 {
     uint64_t mask = 0;

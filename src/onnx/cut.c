@@ -3,8 +3,8 @@
  * The end of a colour is rarely a good place to cut: the last common nodes may be in the middle of
  * a pattern that the runtime fuses, with two or three tensors crossing.  For each colour, a minimum
  * cut says which of its last nodes are better computed again by their users: a tensor that crosses
- * costs `crossing` bytes, a weight that is no longer shared costs its size; of equal cuts the latest
- * one is taken, so that as much as possible stays common.
+ * costs `crossing` bytes, a weight that is no longer shared costs its size; of equal cuts the
+ * latest one is taken, so that as much as possible stays common.
  *
  * Between two modalities of one owner nothing is lost by moving a weight, except that it is no
  * longer computed in parallel: there it costs a part of its size. */

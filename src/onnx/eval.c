@@ -361,7 +361,8 @@ static bool constant_of_shape(struct eval *v)
     return true;
 }
 
-/* Joint dims of up to three constants, and each one's strides over them (0 where it is repeated). */
+/* Joint dims of up to three constants, and each one's strides over them (0 where it is
+ * repeated). */
 static bool broadcast(struct eval *v, int count, int64_t strides[3][ONNX_RANK_MAX],
                       const struct fconst *extra)
 {

@@ -3,7 +3,7 @@
  * Per operator, with out = elements of the output:
  *   MatMul, Gemm and quantised forms   2 x out x (length of the sum)
  *   Conv                               2 x out x (channels of one group x kernel)
- *   LSTM / GRU / RNN                   2 x steps x batch x directions x gates x hidden x (in + hidden)
+ *   LSTM / GRU / RNN                   2 x steps x batch x (elements of W and R)
  *   attention in one node              2 x (projections) + 4 x batch x steps x keys x hidden */
 #include "onnx/infer.h"
 

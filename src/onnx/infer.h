@@ -30,7 +30,8 @@ bool infer_run(const struct onnx *m, const int64_t *dims, struct infer *ret, str
 void infer_done(struct infer *f);
 
 /* Numbers for infer_run() from the model's inputs: fixed dims as they are, named ones from dims,
- * else the first dim `batch` and others a plain guess that grows with `otherwise` (from 11 on).  Owned by the caller (free()). */
+ * else the first dim `batch` and others a plain guess that grows with `otherwise` (from 11 on).
+ * Owned by the caller (free()). */
 int64_t *infer_dims(const struct onnx *m, const struct onnx_dim *named, size_t count, int64_t batch,
                     int64_t otherwise);
 

@@ -315,7 +315,8 @@ const struct infer_row infer_net_rows[] = {
     {NULL, NULL},
 };
 
-/* com.microsoft Attention: x (batch, steps, in), weights (in, 3 x hidden) -> (batch, steps, hidden) */
+/* com.microsoft Attention: x (batch, steps, in), weights (in, 3 x hidden) -> (batch, steps,
+ * hidden) */
 static void ms_attention(struct ictx *c)
 {
     const struct ivalue *x = ictx_in(c, 0), *bias = ictx_in(c, 2);

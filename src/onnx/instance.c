@@ -1,11 +1,11 @@
 /* instance.c - where a region stands in a model, as nodes with ports; its digest.
  *
- * A region's nodes of one model fall into connected parts: each is one call.  To them come the nodes
- * that belong to nobody (light ones) or are computed again (copied ones), back to the ports.
+ * A region's nodes of one model fall into connected parts: each is one call.  To them come the
+ * nodes that belong to nobody (light ones) or are computed again (copied ones), back to the ports.
  *
- * The digest is taken over a canonical walk: outputs in the order of a structural hash, from each of
- * them depth first along the inputs; nodes and ports are numbered as they are met.  It says which
- * port goes where, so f(x, y) and f(x, x) differ, as do (ids, mask) and (mask, ids). */
+ * The digest is taken over a canonical walk: outputs in the order of a structural hash, from each
+ * of them depth first along the inputs; nodes and ports are numbered as they are met.  It says
+ * which port goes where, so f(x, y) and f(x, x) differ, as do (ids, mask) and (mask, ids). */
 #include "onnx/module.h"
 
 #include <stdlib.h>

@@ -475,9 +475,9 @@ static bool candidates(struct work *w, struct candidate **ret, uint32_t *ret_cou
     return true;
 }
 
-/* Exports of two kinds: one with all axes fixed and one with dynamic ones differ wherever shapes are
- * computed, one that an optimiser has fused and one that it has not wherever it did.  What could be
- * matched between them are crumbs. */
+/* Exports of two kinds: one with all axes fixed and one with dynamic ones differ wherever shapes
+ * are computed, one that an optimiser has fused and one that it has not wherever it did.  What
+ * could be matched between them are crumbs. */
 static bool has_dynamic_dims(const struct onnx *m)
 {
     for (size_t i = 0; i < m->input_count; i++)

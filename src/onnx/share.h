@@ -13,7 +13,8 @@
  * Ownership: models are kept and stay open until share_free().  Threads: one at a time.
  *
  * Unresolved: an export with all axes fixed shares little with a dynamic one; equal layers behind a
- * changed first one are found, but weights used by different operators only count as near misses. */
+ * changed first one are found, but weights used by different operators only count as near
+ * misses. */
 #pragma once
 #include "base/digest.h"
 #include "onnx/onnx.h"

@@ -6,8 +6,8 @@
  * "Era": most operators only gained element types with newer operator sets; where the meaning of
  * inputs or attributes changed, the set in which it did stands in the table below.
  *
- * Attributes that newer operator sets made inputs become inputs (axes of Squeeze, ends of Slice ...),
- * and defaults are left out: so the same operator of two operator sets has one signature. */
+ * Attributes that newer operator sets made inputs become inputs (axes of Squeeze, ends of Slice
+ * ...), and defaults are left out: so the same operator of two operator sets has one signature. */
 #include "onnx/fold.h"
 
 #include "base/buf.h"

@@ -1,8 +1,8 @@
 /* write.c - a module as module.onnx with weights.bin beside it.
  *
  * The exporter's own nodes in the exporter's own order: the runtime's fusions depend on both.  Only
- * names change: ports get canonical ones (in0 ..., out0 ...), also inside of sub-graphs; what looked
- * through (Identity) or found equal is named by what it stands for.
+ * names change: ports get canonical ones (in0 ..., out0 ...), also inside of sub-graphs; what
+ * looked through (Identity) or found equal is named by what it stands for.
  *
  * Constants of WRITE_INLINE bytes and more go to weights.bin, from the mapping to the file by
  * write(): never through the heap.  Constant nodes of that size become initialisers. */
@@ -289,8 +289,8 @@ static bool as_initialiser(const struct writer *w, uint32_t node, uint32_t *ret_
 
 /* ---- the model ---- */
 
-/* Dims that are equal in the whole model keep one name, the exporter's where it has one: the runtime
- * decides by them what it may fuse. */
+/* Dims that are equal in the whole model keep one name, the exporter's where it has one: the
+ * runtime decides by them what it may fuse. */
 static void name_dim(const struct writer *w, struct buf *dim, uint32_t value, int k,
                      struct dim_names *names)
 {

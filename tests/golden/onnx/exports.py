@@ -236,128 +236,6 @@ def changed(module: Module, *parts: Callable[[Module], Module]) -> Module:
     return other
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
-    only = set(sys.argv[2:])
-    sets: list[dict] = []
-    made: set[str] = set()
-
-    def model(name: str, *args, **kwargs) -> str:
-        if name not in made and (not only or only & {name, "all"} or not (out / name).exists()):
-            export(out, name, *args, **kwargs)
-        made.add(name)
-        return name
-
-    def together(name: str, names: list[str], shareable: int, **extra) -> None:
-        sets.append({"name": name, "models": names, "shareable": shareable, **extra})
-
-    clip = seeded(10, lambda: tf.CLIPModel(clip_config()))
-    vision, text = clip.vision_model, clip.text_model
-    towers = size(vision, text, clip.visual_projection, clip.text_projection)
-    both = ["pixel_values", "input_ids", "attention_mask"]
-    retrieval = model("retrieval", Retrieval(clip), both)
-    vqa = model("vqa", seeded_head(Vqa(clip), 21), both)
-    classify = model("classify", seeded_head(Classify(clip), 22), ["pixel_values"])
-    audio_config = tf.ASTConfig(hidden_size=64, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4,
-                                max_length=64, num_mel_bins=32, patch_size=8, frequency_stride=8, time_stride=8)
-    audio = seeded(11, lambda: tf.ASTModel(audio_config))
-    align = model("align", seeded_head(Align(clip, audio), 23), both + ["input_features"], 3)
-    together("retrieval+vqa", [retrieval, vqa], towers)
-    together("retrieval+classify", [retrieval, classify], size(vision))
-    together("four tasks", [retrieval, vqa, classify, align], 2 * towers + size(vision))
-
-    lm_config = tf.LlamaConfig(vocab_size=400, hidden_size=96, intermediate_size=192, num_hidden_layers=4,
-                               num_attention_heads=4, max_position_embeddings=64)
-    lm = seeded(12, lambda: tf.LlamaForCausalLM(lm_config))
-    gpt_config = tf.GPT2Config(vocab_size=400, n_positions=64, n_embd=96, n_layer=4, n_head=4)
-    gpt = seeded(13, lambda: tf.GPT2LMHeadModel(gpt_config))
-    llava = model("llava", seeded_head(Llava(clip, gpt), 24), ["pixel_values", "input_ids"])
-    early = size(vision.embeddings, vision.pre_layrnorm, *vision.encoder.layers[:4])
-    together("retrieval+llava", [retrieval, llava], early)
-    vit = seeded(14, lambda: tf.ViTModel(tf.ViTConfig(hidden_size=48, intermediate_size=96, num_hidden_layers=3,
-                                                      num_attention_heads=4, image_size=32, patch_size=8),
-                                         add_pooling_layer=False))
-    vitlm = model("vitlm", seeded_head(VitLm(vit, gpt), 25), ["pixel_values", "input_ids"])
-    # its table of words is tied: the exporter writes it twice, once of them transposed
-    decoder = size(gpt) + size(gpt.transformer.wte)
-    together("one decoder, two encoders", [llava, vitlm], decoder)
-    llava2 = model("llama-clip", seeded_head(Llava(clip, lm), 26), ["pixel_values", "input_ids"])
-    vitlm2 = model("llama-vit", seeded_head(VitLm(vit, lm), 27), ["pixel_values", "input_ids"])
-    together("one llama, two encoders", [llava2, vitlm2], size(lm))
-    together("llava and all", [retrieval, llava, vitlm], early + decoder)
-
-    tuned = changed(clip, lambda m: m.vision_model.encoder.layers[3], lambda m: m.vision_model.encoder.layers[4])
-    tuned_model = model("tuned", Retrieval(tuned), both)
-    kept = towers - size(*vision.encoder.layers[3:]) - size(vision.post_layernorm, clip.visual_projection)
-    together("fine-tuned last layers", [retrieval, tuned_model],
-             kept + size(vision.post_layernorm, clip.visual_projection))
-    first = changed(clip, lambda m: m.vision_model.encoder.layers[0])
-    first_model = model("first", Retrieval(first), both)
-    together("changed first layer", [retrieval, first_model], towers - size(vision.encoder.layers[0]))
-    patch = changed(clip, lambda m: m.vision_model.embeddings)
-    together("changed patch embedding", [retrieval, model("patch", Retrieval(patch), both)],
-             towers - size(vision.embeddings))
-    middle = changed(clip, lambda m: m.vision_model.encoder.layers[2].mlp)
-    together("changed middle", [retrieval, model("middle", Retrieval(middle), both)],
-             towers - size(vision.encoder.layers[2].mlp))
-    together("other axis names", [retrieval, model("renamed", Retrieval(clip), both, rename=True)], towers + 4)
-    together("opset 17", [retrieval, model("opset17", Retrieval(clip), both, opset=17)], towers + 4)
-    together("not folded", [retrieval, model("unfolded", Retrieval(clip), both, fold=False)], towers + 4)
-    together("fixed axes", [retrieval, model("fixed", Retrieval(clip), both, fixed=True)], towers + 4, open=True)
-    together("batch from image", [retrieval, model("batched", BatchFromImage(clip), ["pixel_values", "input_ids"])],
-             towers, open=True)
-    together("twins", [model("twins", Twins(clip), ["left", "right"]), retrieval],
-             size(vision, clip.visual_projection))
-    whisper_config = tf.WhisperConfig(vocab_size=400, d_model=64, encoder_layers=4, encoder_attention_heads=4,
-                                      decoder_layers=2, decoder_attention_heads=4, encoder_ffn_dim=256,
-                                      decoder_ffn_dim=256, num_mel_bins=20, max_source_positions=32,
-                                      max_target_positions=32, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-                                      decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None)
-    whisper = seeded(15, lambda: tf.WhisperModel(whisper_config))
-    heard = model("heard", seeded_head(WhisperHead(whisper, 6), 28), ["whisper_features"])
-    speech = model("speech", Speech(whisper), ["whisper_features", "decoder_input_ids"])
-    together("whisper encoder", [heard, speech], size(whisper.encoder))
-    bert_config = tf.BertConfig(vocab_size=400, hidden_size=64, intermediate_size=256, num_hidden_layers=3,
-                                num_attention_heads=4, max_position_embeddings=32)
-    bert = seeded(16, lambda: tf.BertModel(bert_config))
-    judge = seeded(17, lambda: tf.BertForSequenceClassification(bert_config))
-    judge.bert = bert
-    words = ["input_ids", "attention_mask", "token_type_ids"]
-    embed = model("bert", Pick(bert, words, "last_hidden_state"), words)
-    judged = model("judge", Pick(judge, words, "logits"), words)
-    together("bert", [embed, judged], size(bert) - size(bert.pooler))
-    res_config = tf.ResNetConfig(embedding_size=16, hidden_sizes=[32, 128], depths=[2, 2], layer_type="bottleneck")
-    resnet = seeded(18, lambda: tf.ResNetModel(res_config))
-    one = model("resnet1", seeded_head(ResNetHead(resnet, 5), 29), ["pixel_values"])
-    two = model("resnet2", seeded_head(ResNetHead(resnet, 7), 30), ["pixel_values"])
-    together("resnet", [one, two], size(resnet))
-    caption_model = seeded(19, lambda: tf.VisionEncoderDecoderModel(
-        encoder=tf.ViTModel(tf.ViTConfig(hidden_size=48, intermediate_size=96, num_hidden_layers=3,
-                                         num_attention_heads=4, image_size=32, patch_size=8),
-                            add_pooling_layer=False),
-        decoder=tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=400, n_positions=64, n_embd=48, n_layer=2, n_head=4,
-                                                 add_cross_attention=True))))
-    caption_model.encoder = vit
-    caption = model("caption", Caption(caption_model), ["pixel_values", "decoder_input_ids"])
-    seen = seeded_head(VitHead(vit, 9), 31)
-    together("vit-gpt2", [caption, model("vitclass", seen, ["pixel_values"])], size(vit))
-
-    other = seeded(20, lambda: tf.CLIPModel(clip_config()))
-    together("trap: other weights", [retrieval, model("other", Retrieval(other), both)], 0, at_most=0)
-    eps = with_config(clip, clip_config(eps=1e-6))
-    together("trap: other epsilon", [retrieval, model("eps", Retrieval(eps), both)],
-             size(vision.embeddings, text.embeddings), at_most=size(vision.embeddings, text.embeddings))
-    act = with_config(clip, clip_config(act="gelu"))
-    together("trap: other activation", [retrieval, model("gelu", Retrieval(act), both)], -1)
-    heads = with_config(clip, clip_config(heads=2))
-    together("trap: other heads", [retrieval, model("heads", Retrieval(heads), both)], -1)
-    half = copy.deepcopy(clip)
-    for p in half.parameters():
-        p.data = p.data.half().float()
-    together("trap: rounded", [retrieval, model("rounded", Retrieval(half), both)], 0, at_most=0)
-    (out / "sets.json").write_text(json.dumps(sets, indent=1))
-
-
 class VitHead(Module):
     def __init__(self, vit: Module, out: int) -> None:
         super().__init__()
@@ -381,6 +259,185 @@ def with_config(clip: Module, config: tf.CLIPConfig) -> Module:
     other = tf.CLIPModel(config).eval()
     other.load_state_dict(clip.state_dict())
     return other
+
+
+BOTH = ["pixel_values", "input_ids", "attention_mask"]
+WORDS = ["input_ids", "attention_mask", "token_type_ids"]
+
+
+class Maker:
+    """Exports models once, and writes down which sets of them share how much."""
+
+    def __init__(self, out: Path, only: set[str]) -> None:
+        self.out, self.only = out, only
+        self.sets: list[dict] = []
+        self.made: set[str] = set()
+        self.clip = seeded(10, lambda: tf.CLIPModel(clip_config()))
+        self.vision, self.text = self.clip.vision_model, self.clip.text_model
+        self.towers = size(self.vision, self.text, self.clip.visual_projection, self.clip.text_projection)
+        self.gpt = seeded(13, lambda: tf.GPT2LMHeadModel(
+            tf.GPT2Config(vocab_size=400, n_positions=64, n_embd=96, n_layer=4, n_head=4)))
+        self.vit = seeded(14, lambda: tf.ViTModel(vit_config(), add_pooling_layer=False))
+
+    def wanted(self, name: str) -> bool:
+        new = name not in self.made
+        self.made.add(name)
+        return new and (not self.only or bool(self.only & {name, "all"}) or not (self.out / name).exists())
+
+    def model(self, name: str, *args, **kwargs) -> str:
+        if self.wanted(name):
+            export(self.out, name, *args, **kwargs)
+        return name
+
+    def together(self, name: str, names: list[str], shareable: int, **extra) -> None:
+        self.sets.append({"name": name, "models": names, "shareable": shareable, **extra})
+
+    def retrieval(self) -> str:
+        return self.model("retrieval", Retrieval(self.clip), BOTH)
+
+    def against(self, name: str, short: str, clip: Module, shareable: int, **extra) -> None:
+        """Retrieval on another CLIP, beside retrieval on the first one."""
+        self.together(name, [self.retrieval(), self.model(short, Retrieval(clip), BOTH)], shareable, **extra)
+
+    def tasks(self) -> None:
+        clip, vision = self.clip, self.vision
+        retrieval = self.retrieval()
+        vqa = self.model("vqa", seeded_head(Vqa(clip), 21), BOTH)
+        classify = self.model("classify", seeded_head(Classify(clip), 22), ["pixel_values"])
+        config = tf.ASTConfig(hidden_size=64, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4,
+                              max_length=64, num_mel_bins=32, patch_size=8, frequency_stride=8, time_stride=8)
+        audio = seeded(11, lambda: tf.ASTModel(config))
+        align = self.model("align", seeded_head(Align(clip, audio), 23), BOTH + ["input_features"], 3)
+        self.together("retrieval+vqa", [retrieval, vqa], self.towers)
+        self.together("retrieval+classify", [retrieval, classify], size(vision))
+        self.together("four tasks", [retrieval, vqa, classify, align], 2 * self.towers + size(vision))
+        twins = self.model("twins", Twins(clip), ["left", "right"])
+        self.together("twins", [twins, retrieval], size(vision, clip.visual_projection))
+        batched = self.model("batched", BatchFromImage(clip), ["pixel_values", "input_ids"])
+        self.together("batch from image", [retrieval, batched], self.towers, open=True)
+
+    def decoders(self) -> None:
+        clip, vision, gpt, vit = self.clip, self.vision, self.gpt, self.vit
+        ports = ["pixel_values", "input_ids"]
+        llava = self.model("llava", seeded_head(Llava(clip, gpt), 24), ports)
+        vitlm = self.model("vitlm", seeded_head(VitLm(vit, gpt), 25), ports)
+        early = size(vision.embeddings, vision.pre_layrnorm, *vision.encoder.layers[:4])
+        # the table of words is tied: the exporter writes it twice, once of them transposed
+        decoder = size(gpt) + size(gpt.transformer.wte)
+        self.together("retrieval+llava", [self.retrieval(), llava], early)
+        self.together("one decoder, two encoders", [llava, vitlm], decoder)
+        self.together("llava and all", [self.retrieval(), llava, vitlm], early + decoder)
+        config = tf.LlamaConfig(vocab_size=400, hidden_size=96, intermediate_size=192, num_hidden_layers=4,
+                                num_attention_heads=4, max_position_embeddings=64)
+        lm = seeded(12, lambda: tf.LlamaForCausalLM(config))
+        one = self.model("llama-clip", seeded_head(Llava(clip, lm), 26), ports)
+        two = self.model("llama-vit", seeded_head(VitLm(vit, lm), 27), ports)
+        self.together("one llama, two encoders", [one, two], size(lm))
+        caption_model = seeded(19, lambda: tf.VisionEncoderDecoderModel(
+            encoder=tf.ViTModel(vit_config(), add_pooling_layer=False),
+            decoder=tf.GPT2LMHeadModel(tf.GPT2Config(vocab_size=400, n_positions=64, n_embd=48, n_layer=2, n_head=4,
+                                                     add_cross_attention=True))))
+        caption_model.encoder = vit
+        caption = self.model("caption", Caption(caption_model), ["pixel_values", "decoder_input_ids"])
+        seen = self.model("vitclass", seeded_head(VitHead(vit, 9), 31), ["pixel_values"])
+        self.together("vit-gpt2", [caption, seen], size(vit))
+
+    def changes(self) -> None:
+        clip, vision, towers = self.clip, self.vision, self.towers
+        layers = vision.encoder.layers
+        last = changed(clip, lambda m: m.vision_model.encoder.layers[3], lambda m: m.vision_model.encoder.layers[4])
+        self.against("fine-tuned last layers", "tuned", last, towers - size(*layers[3:]))
+        first = changed(clip, lambda m: m.vision_model.encoder.layers[0])
+        self.against("changed first layer", "first", first, towers - size(layers[0]))
+        patch = changed(clip, lambda m: m.vision_model.embeddings)
+        self.against("changed patch embedding", "patch", patch, towers - size(vision.embeddings))
+        middle = changed(clip, lambda m: m.vision_model.encoder.layers[2].mlp)
+        self.against("changed middle", "middle", middle, towers - size(layers[2].mlp))
+        ends = changed(clip, lambda m: m.visual_projection, lambda m: m.text_projection)
+        self.against("other projections", "projected", ends, size(vision, self.text))
+        bias = copy.deepcopy(clip)
+        bias.vision_model.encoder.layers[1].mlp.fc1.bias.data += 0.1
+        self.against("one bias", "biased", bias, towers)
+        lora = copy.deepcopy(clip)
+        generator = torch.Generator().manual_seed(5)
+        for layer in lora.vision_model.encoder.layers:
+            for part in (layer.self_attn.q_proj, layer.self_attn.v_proj):
+                part.weight.data += 0.1 * torch.randn(64, 2, generator=generator) @ torch.randn(2, 64, generator=generator)
+        self.against("merged adapters", "adapted", lora, towers - 5 * 2 * 64 * 64 * 4)
+        swapped = copy.deepcopy(clip)
+        parts = swapped.vision_model.encoder.layers
+        parts[1], parts[3] = parts[3], parts[1]
+        self.against("swapped layers", "swapped", swapped, towers, open=True)
+
+    def forms(self) -> None:
+        clip, retrieval, all_of_it = self.clip, self.retrieval(), self.towers + 4
+        for name, short, how in [("other axis names", "renamed", {"rename": True}), ("opset 17", "opset17", {"opset": 17}),
+                                 ("not folded", "unfolded", {"fold": False})]:
+            self.together(name, [retrieval, self.model(short, Retrieval(clip), BOTH, **how)], all_of_it)
+        fixed = self.model("fixed", Retrieval(clip), BOTH, fixed=True)
+        self.together("fixed axes", [retrieval, fixed], all_of_it, open=True)
+        for name in ("retrieval", "classify"):
+            if self.wanted(f"{name}8"):
+                quantize(self.out, name, f"{name}8")
+        self.together("quantised", ["retrieval8", "classify8"], size(self.vision) // 4, open=True)
+
+    def others(self) -> None:
+        config = tf.WhisperConfig(vocab_size=400, d_model=64, encoder_layers=4, encoder_attention_heads=4,
+                                  decoder_layers=2, decoder_attention_heads=4, encoder_ffn_dim=256,
+                                  decoder_ffn_dim=256, num_mel_bins=20, max_source_positions=32,
+                                  max_target_positions=32, pad_token_id=0, bos_token_id=1, eos_token_id=2,
+                                  decoder_start_token_id=1, suppress_tokens=None, begin_suppress_tokens=None)
+        whisper = seeded(15, lambda: tf.WhisperModel(config))
+        heard = self.model("heard", seeded_head(WhisperHead(whisper, 6), 28), ["whisper_features"])
+        speech = self.model("speech", Speech(whisper), ["whisper_features", "decoder_input_ids"])
+        self.together("whisper encoder", [heard, speech], size(whisper.encoder))
+        bert_config = tf.BertConfig(vocab_size=400, hidden_size=64, intermediate_size=256, num_hidden_layers=3,
+                                    num_attention_heads=4, max_position_embeddings=32)
+        bert = seeded(16, lambda: tf.BertModel(bert_config))
+        judge = seeded(17, lambda: tf.BertForSequenceClassification(bert_config))
+        judge.bert = bert
+        embed = self.model("bert", Pick(bert, WORDS, "last_hidden_state"), WORDS)
+        judged = self.model("judge", Pick(judge, WORDS, "logits"), WORDS)
+        self.together("bert", [embed, judged], size(bert) - size(bert.pooler))
+        resnet = seeded(18, lambda: tf.ResNetModel(
+            tf.ResNetConfig(embedding_size=16, hidden_sizes=[32, 128], depths=[2, 2], layer_type="bottleneck")))
+        one = self.model("resnet1", seeded_head(ResNetHead(resnet, 5), 29), ["pixel_values"])
+        two = self.model("resnet2", seeded_head(ResNetHead(resnet, 7), 30), ["pixel_values"])
+        self.together("resnet", [one, two], size(resnet))
+
+    def traps(self) -> None:
+        clip = self.clip
+        self.against("trap: other weights", "other", seeded(20, lambda: tf.CLIPModel(clip_config())), 0, at_most=0)
+        before = size(self.vision.embeddings, self.text.embeddings)
+        self.against("trap: other epsilon", "eps", with_config(clip, clip_config(eps=1e-6)), before, at_most=before)
+        # up to the first activation or the first heads: embeddings and a part of the first layers
+        part = before + sum(size(m.encoder.layers[0].self_attn, m.encoder.layers[0].mlp.fc1) for m in (self.vision, self.text))
+        self.against("trap: other activation", "gelu", with_config(clip, clip_config(act="gelu")), -1, at_most=part + 4096)
+        self.against("trap: other heads", "heads", with_config(clip, clip_config(heads=2)), -1, at_most=part)
+        half = copy.deepcopy(clip)
+        for p in half.parameters():
+            p.data = p.data.half().float()
+        self.against("trap: rounded", "rounded", half, 0, at_most=0)
+
+
+def vit_config() -> tf.ViTConfig:
+    return tf.ViTConfig(hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=4,
+                        image_size=32, patch_size=8)
+
+
+def quantize(out: Path, name: str, to: str) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+    (out / to).mkdir(exist_ok=True)
+    quantize_dynamic(str(out / name / "model.onnx"), str(out / to / "model.onnx"))
+
+
+def main() -> None:
+    out = Path(sys.argv[1])
+    out.mkdir(parents=True, exist_ok=True)
+    maker = Maker(out, set(sys.argv[2:]))
+    for step in (maker.tasks, maker.decoders, maker.changes, maker.forms, maker.others, maker.traps):
+        step()
+    (out / "sets.json").write_text(json.dumps(maker.sets, indent=1))
 
 
 if __name__ == "__main__":
