@@ -20,7 +20,7 @@
 #define SWAP_MODULES_MAX 400u
 #define WIDE_CELLS 4096u /* modules x devices from which a module tries few devices only */
 #define WIDE_DEVICES 6u
-#define STARTS_SMALL 24u
+#define STARTS_SMALL 120u
 #define STARTS_MIDDLE 8u
 #define STARTS_LARGE 1u
 #define REPLICA_ROUTES_MAX 4096u   /* routes of one request that the search makes */
