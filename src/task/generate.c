@@ -61,25 +61,57 @@ static bool read_settings(struct loop *l, struct err *e)
 
 /* ---- ports ---------------------------------------------------------------------------------- */
 
-static bool is_past(const char *name)
+enum port_kind {
+    PORT_UNKNOWN,
+    PORT_PAST,
+    PORT_IDS,
+    PORT_MASK,
+    PORT_POSITIONS,
+    PORT_BRANCH,
+    PORT_ENCODER_MASK,
+};
+
+static const struct {
+    const char *name;
+    enum port_kind kind;
+} port_rows[] = {
+    {"input_ids", PORT_IDS},           {"decoder_input_ids", PORT_IDS},
+    {"attention_mask", PORT_MASK},     {"decoder_attention_mask", PORT_MASK},
+    {"position_ids", PORT_POSITIONS},  {"decoder_position_ids", PORT_POSITIONS},
+    {"use_cache_branch", PORT_BRANCH}, {"encoder_attention_mask", PORT_ENCODER_MASK},
+};
+
+static enum port_kind port_kind(const char *name)
 {
-    return strncmp(name, "past_key_values", 15) == 0 || strncmp(name, "past_", 5) == 0;
+    if (strncmp(name, "past_", 5) == 0)
+        return PORT_PAST;
+    for (size_t i = 0; i < ARRAY_LEN(port_rows); i++)
+        if (strcmp(name, port_rows[i].name) == 0)
+            return port_rows[i].kind;
+    return PORT_UNKNOWN;
+}
+
+static int output_of(const struct port *outputs, int count, const char *name)
+{
+    for (int i = 0; i < count; i++)
+        if (strcmp(outputs[i].name, name) == 0)
+            return i;
+    return -1;
 }
 
 /* "past_key_values.0.key" -> output "present.0.key" (or "present_key_values.0.key"). */
-static int present_of(const struct generate_job *job, const char *past)
+static int present_of(const struct port *outputs, int count, const char *past)
 {
     const char *tail = strchr(past, '.');
+    char name[TENSOR_NAME_MAX + 24];
     if (!tail)
         return -1;
-    char a[TENSOR_NAME_MAX + 24], b[TENSOR_NAME_MAX + 24];
-    (void)snprintf(a, sizeof(a), "present%s", tail);
-    (void)snprintf(b, sizeof(b), "present_key_values%s", tail);
-    for (int i = 0; i < job->module_output_count; i++)
-        if (strcmp(job->module_outputs[i].name, a) == 0 ||
-            strcmp(job->module_outputs[i].name, b) == 0)
-            return i;
-    return -1;
+    (void)snprintf(name, sizeof(name), "present%s", tail);
+    int found = output_of(outputs, count, name);
+    if (found >= 0)
+        return found;
+    (void)snprintf(name, sizeof(name), "present_key_values%s", tail);
+    return output_of(outputs, count, name);
 }
 
 /* The past of the first step: dynamic dims are the batch (first: 1) and the length (0).  Another
@@ -100,43 +132,46 @@ static bool empty_past(const struct port *p, struct tensor *ret, struct err *e)
     return tensor_new(p->dtype, &s, ret, e);
 }
 
-static bool start_past(struct loop *l, struct err *e)
+/* ints() and cache_branch() make no other types. */
+static bool check_input(const struct port *p, const struct port *outputs, int output_count,
+                        struct err *e)
 {
-    for (int i = 0; i < l->job->module_input_count; i++) {
-        const struct port *p = &l->job->module_inputs[i];
-        if (!is_past(p->name))
-            continue;
-        l->has_past = true;
-        if (present_of(l->job, p->name) < 0)
-            return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' has no output to carry on with",
-                           p->name);
-        if (!empty_past(p, &l->past[i], e))
-            return false;
-    }
-    return true;
-}
-
-static bool ints(const struct port *p, int64_t n, int64_t first, int64_t step, struct tensor *ret,
-                 struct err *e)
-{
-    struct shape s = {.rank = p->shape.rank, .dims = {1, n}};
-    if (p->dtype != DT_I64 || p->shape.rank != 2)
-        return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be int64 of rank 2",
+    enum port_kind kind = port_kind(p->name);
+    if (kind == PORT_UNKNOWN)
+        return err_set(e, ERR_UNSUPPORTED, "decoder: nothing is known about its input '%s'",
                        p->name);
-    if (!tensor_new(DT_I64, &s, ret, e))
-        return false;
-    for (int64_t i = 0; i < n; i++)
-        ((int64_t *)ret->data)[i] = first + i * step;
-    return true;
+    if (kind == PORT_PAST)
+        return present_of(outputs, output_count, p->name) >= 0 ||
+               err_set(e, ERR_UNSUPPORTED,
+                       "decoder: input '%s' has no output 'present...' to carry on with", p->name);
+    if (kind == PORT_BRANCH)
+        return (p->dtype == DT_BOOL && p->shape.rank == 1) ||
+               err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be bool of rank 1", p->name);
+    return (p->dtype == DT_I64 && p->shape.rank == 2) ||
+           err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be int64 of rank 2", p->name);
 }
 
-static bool new_ids(struct loop *l, const struct port *p, int from, struct tensor *ret,
-                    struct err *e)
+bool generate_check(const struct port *inputs, const bool *given, int input_count,
+                    const struct port *outputs, int output_count, struct err *e)
 {
-    if (!ints(p, l->count - from, 0, 0, ret, e))
-        return false;
-    memcpy(ret->data, l->ids + from, (size_t)(l->count - from) * sizeof(int64_t));
-    return true;
+    struct tensor t;
+    bool ids = false;
+    for (int i = 0; i < input_count; i++) {
+        if (given[i])
+            continue;
+        enum port_kind kind = port_kind(inputs[i].name);
+        ids = ids || kind == PORT_IDS;
+        if (!check_input(&inputs[i], outputs, output_count, e) ||
+            (kind == PORT_PAST && !empty_past(&inputs[i], &t, e)))
+            return false;
+        if (kind == PORT_PAST)
+            tensor_clear(&t);
+    }
+    int logits = output_of(outputs, output_count, "logits");
+    if (logits < 0 || outputs[logits].dtype != DT_F32 || outputs[logits].shape.rank != 3)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "decoder: should give 'logits' [batch,tokens,vocabulary] float32");
+    return ids || err_set(e, ERR_UNSUPPORTED, "decoder: has no input for token ids");
 }
 
 static const struct tensor *given(const struct loop *l, const char *name)
@@ -147,48 +182,85 @@ static const struct tensor *given(const struct loop *l, const char *name)
     return NULL;
 }
 
-static bool cache_branch(const struct loop *l, const struct port *p, struct tensor *ret,
-                         struct err *e)
+static bool start_past(struct loop *l, struct err *e)
+{
+    for (int i = 0; i < l->job->module_input_count; i++) {
+        const struct port *p = &l->job->module_inputs[i];
+        if (given(l, p->name) || port_kind(p->name) != PORT_PAST)
+            continue;
+        l->has_past = true;
+        if (!empty_past(p, &l->past[i], e))
+            return false;
+    }
+    return true;
+}
+
+/* [1,n] of first, first + step, ... */
+static bool ints(int64_t n, int64_t first, int64_t step, struct tensor *ret, struct err *e)
+{
+    struct shape s = {.rank = 2, .dims = {1, n}};
+    if (!tensor_new(DT_I64, &s, ret, e))
+        return false;
+    for (int64_t i = 0; i < n; i++)
+        ((int64_t *)ret->data)[i] = first + i * step;
+    return true;
+}
+
+static bool new_ids(const struct loop *l, int from, struct tensor *ret, struct err *e)
+{
+    if (!ints(l->count - from, 0, 0, ret, e))
+        return false;
+    memcpy(ret->data, l->ids + from, (size_t)(l->count - from) * sizeof(int64_t));
+    return true;
+}
+
+static bool cache_branch(const struct loop *l, struct tensor *ret, struct err *e)
 {
     struct shape s = {.rank = 1, .dims = {1}};
-    if (p->dtype != DT_BOOL || !tensor_new(DT_BOOL, &s, ret, e))
-        return err_set(e, ERR_UNSUPPORTED, "decoder: input '%s' should be bool", p->name);
+    if (!tensor_new(DT_BOOL, &s, ret, e))
+        return false;
     *(bool *)ret->data = l->past_length > 0;
     return true;
 }
 
 /* The mask beside the encoder's states: ones, as many as there are states. */
-static bool encoder_mask(const struct loop *l, const struct port *p, struct tensor *ret,
-                         struct err *e)
+static bool encoder_mask(const struct loop *l, struct tensor *ret, struct err *e)
 {
     const struct tensor *states = given(l, "encoder_hidden_states");
-    return ints(p, states && states->shape.rank == 3 ? states->shape.dims[1] : 0, 1, 0, ret, e);
+    if (!states || states->shape.rank != 3)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "decoder: 'encoder_attention_mask' without 'encoder_hidden_states' "
+                       "[1,states,width]");
+    return ints(states->shape.dims[1], 1, 0, ret, e);
 }
 
-static bool fill_input(struct loop *l, int index, struct tensor *ret, struct err *e)
+static bool fill_input(const struct loop *l, int index, struct tensor *ret, struct err *e)
 {
-    const struct port *p = &l->job->module_inputs[index];
+    const char *name = l->job->module_inputs[index].name;
     int from = l->has_past ? l->past_length : 0;
-    const struct tensor *fixed = given(l, p->name);
+    const struct tensor *fixed = given(l, name);
     if (fixed) {
         *ret = tensor_ref(fixed);
         return true;
     }
-    if (is_past(p->name)) {
+    switch (port_kind(name)) {
+    case PORT_PAST:
         *ret = tensor_ref(&l->past[index]);
         return true;
+    case PORT_IDS:
+        return new_ids(l, from, ret, e);
+    case PORT_MASK:
+        return ints(l->count, 1, 0, ret, e);
+    case PORT_POSITIONS:
+        return ints(l->count - from, from, 1, ret, e);
+    case PORT_BRANCH:
+        return cache_branch(l, ret, e);
+    case PORT_ENCODER_MASK:
+        return encoder_mask(l, ret, e);
+    case PORT_UNKNOWN:
+        break;
     }
-    if (strcmp(p->name, "input_ids") == 0 || strcmp(p->name, "decoder_input_ids") == 0)
-        return new_ids(l, p, from, ret, e);
-    if (strcmp(p->name, "attention_mask") == 0 || strcmp(p->name, "decoder_attention_mask") == 0)
-        return ints(p, l->count, 1, 0, ret, e);
-    if (strcmp(p->name, "position_ids") == 0)
-        return ints(p, l->count - from, from, 1, ret, e);
-    if (strcmp(p->name, "use_cache_branch") == 0)
-        return cache_branch(l, p, ret, e);
-    if (strcmp(p->name, "encoder_attention_mask") == 0)
-        return encoder_mask(l, p, ret, e);
-    return err_set(e, ERR_UNSUPPORTED, "decoder: nothing is known about its input '%s'", p->name);
+    return err_set(e, ERR_INTERNAL, "decoder: input '%s'", name); /* generate_check() saw to it */
 }
 
 /* ---- steps ---------------------------------------------------------------------------------- */
@@ -217,7 +289,8 @@ static void carry_past(struct loop *l)
     for (int i = 0; i < l->job->module_input_count; i++) {
         if (!l->past[i].mem)
             continue;
-        int from = present_of(l->job, l->job->module_inputs[i].name);
+        int from = present_of(l->job->module_outputs, l->job->module_output_count,
+                              l->job->module_inputs[i].name);
         bool cross = strstr(l->job->module_inputs[i].name, ".encoder.") != NULL;
         if (cross && l->past_length > 0)
             continue;
@@ -229,13 +302,11 @@ static void carry_past(struct loop *l)
 
 static bool best_token(struct loop *l, int64_t *ret, struct err *e)
 {
-    const struct tensor *logits = NULL;
-    for (int i = 0; i < l->job->module_output_count; i++)
-        if (strcmp(l->job->module_outputs[i].name, "logits") == 0)
-            logits = &l->outputs[i];
-    if (!logits || logits->dtype != DT_F32 || logits->shape.rank != 3 || logits->bytes == 0)
+    int index = output_of(l->job->module_outputs, l->job->module_output_count, "logits");
+    const struct tensor *logits = &l->outputs[index];
+    if (logits->dtype != DT_F32 || logits->shape.rank != 3 || logits->bytes == 0)
         return err_set(e, ERR_UNSUPPORTED,
-                       "decoder: should give 'logits' [1,tokens,vocabulary] float32");
+                       "decoder: its 'logits' are not [1,tokens,vocabulary] float32");
     int64_t width = logits->shape.dims[2];
     const float *row = (const float *)logits->data + (logits->shape.dims[1] - 1) * width;
     int64_t best = -1;
@@ -303,12 +374,24 @@ static bool loop_run(struct loop *l, struct err *e)
     return say(l, true, e);
 }
 
-bool generate_run(struct generate_job *job, char **text, uint32_t *tokens, struct err *e)
+static bool check_job(const struct generate_job *job, struct err *e)
 {
+    bool fixed[GENERATE_PORTS_MAX] = {false};
     if (job->module_input_count > GENERATE_PORTS_MAX ||
         job->module_output_count > GENERATE_PORTS_MAX)
         return err_set(e, ERR_TOO_LARGE, "decoder: more than the limit of %d ports",
                        GENERATE_PORTS_MAX);
+    for (int i = 0; i < job->module_input_count; i++)
+        for (int k = 0; k < job->input_count; k++)
+            fixed[i] = fixed[i] || strcmp(job->inputs[k].name, job->module_inputs[i].name) == 0;
+    return generate_check(job->module_inputs, fixed, job->module_input_count, job->module_outputs,
+                          job->module_output_count, e);
+}
+
+bool generate_run(struct generate_job *job, char **text, uint32_t *tokens, struct err *e)
+{
+    if (!check_job(job, e))
+        return false;
     struct loop *l = calloc(1, sizeof(*l));
     if (!l)
         return err_set(e, ERR_MEMORY, "generation: no memory");

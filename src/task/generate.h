@@ -41,5 +41,10 @@ struct generate_job {
     void *ctx;
 };
 
+/* Can the loop run a decoder with these ports?  given: those inputs that stay the same and come from
+ * elsewhere.  ERR_UNSUPPORTED names the port. */
+bool generate_check(const struct port *inputs, const bool *given, int input_count,
+                    const struct port *outputs, int output_count, struct err *e);
+
 /* *text: free(); *tokens: how many were generated, the end token not counted. */
 bool generate_run(struct generate_job *job, char **text, uint32_t *tokens, struct err *e);

@@ -4,19 +4,29 @@
  * generation_config.json, and s2m3.json for what can't be deduced.  Graphs: the ports of each .onnx
  * file.  What is looked at, in this order:
  *
- *  1. Inputs.  Each graph input is media of a kind (pixels: float of rank 4; tokens: int64 of rank 2
- *     and their masks; sound: float by the name of a feature extractor), a decoder's own (past, ids
- *     beside encoder states), or it is named like an output of another graph, or has the only shape
- *     that fits one.
- *  2. Roles.  Only media: an encoder, or a whole classifier if it gives logits.  Only others'
- *     outputs: a head.  Past or encoder states: a decoder.
+ *  1. Inputs.  Each graph input is what s2m3.json says; or a decoder's own (past, ids beside
+ *     encoder states); or named like an output of another graph; or media of a kind (pixels: float
+ *     of rank 4; tokens: int64 of rank 2 and their masks; sound: float by the name of a feature
+ *     extractor); or it has the only shape that fits one output of an encoder, where several fit
+ *     the one whose kind of media is in its name.
+ *  2. Roles.  Only media: an encoder, or a whole classifier if it gives logits.  Others' outputs: a
+ *     head.  Past, or encoder states and logits of rank 3: a decoder.
  *  3. Tasks.  Head or classifier on picture + text: visual-question-answering; on one kind:
- *     KIND-classification.  Decoder behind pictures: image-to-text; behind sound:
- *     automatic-speech-recognition.  Encoders of one width and no head: similarity tasks.  Each
- *     encoder alone: feature-extraction.
+ *     KIND-classification.  Decoder behind pictures: image-to-text (with a text:
+ *     visual-question-answering); behind sound: automatic-speech-recognition.  Encoders of one
+ *     width and no head: similarity tasks.  An encoder of each kind alone: feature-extraction.
+ *  4. Checks.  What a processor gives must have the names, types and shapes of the inputs that it
+ *     is for; the decode loop must know each of a decoder's ports; labels must not be more than
+ *     classes.  So a model that can't answer is refused when it is added.
  *
- * s2m3.json, all optional: {"tasks":[names], "hypothesis_template":text, "logit_scale":number,
- * "connections":{"HEAD.INPUT":"GRAPH.OUTPUT"}}; GRAPH and HEAD are file names without .onnx.
+ * s2m3.json, all optional: {"tasks":[names] (only these, and feature-extraction),
+ * "hypothesis_template":text with {}, "logit_scale":number (the factor of cosines),
+ * "connections":{"GRAPH.INPUT":"GRAPH.OUTPUT"}}; GRAPH is a file name without .onnx.
+ *
+ * Unresolved: config.json of CLIP-like models holds what the scale was at the start of training
+ * (logit_scale_init_value), and the trained one is in no graph when the encoders are exported
+ * alone: such a model should say "logit_scale".  Inputs that a processor names otherwise are
+ * refused.  Sequence outputs without a vector (mean pooling) are no feature-extraction.
  *
  * Threads: pure functions. */
 #pragma once
@@ -24,6 +34,7 @@
 
 #define MODEL_GRAPHS_MAX 16
 #define MODEL_PORTS_MAX 256
+#define MODEL_SCALE_MAX 1e6
 
 struct model_graph {
     const char *name; /* file name without folder and .onnx */
@@ -46,7 +57,8 @@ struct model_source {
 };
 
 /* *ret: {"name","tasks":[…],"modules":[digests],"programs":[…],"blobs":[digests of side files that
- * devices need],"dims":{digest:{"PORT.INDEX":value}}}: sizes of dynamic dims to measure a module with.  Errors name the file or port and what is missing. */
+ * devices need],"dims":{digest:{"PORT.INDEX":value}}}; dims: sizes of dynamic dims to measure a
+ * module with.  Errors name the file or port and what is missing. */
 bool model_deduce(const struct model_source *s, json_t **ret, struct err *e);
 
 /* The programs of such an object; *ret is an array of *count, free each and the array. */
