@@ -122,6 +122,12 @@ def bindings() -> None:
         net.save(name, {p: ["b", 5, 8] for p in sorted(set(ports))}, {"out": ["b", 5, D]})
 
 
+    for name, (a, b) in [("ports_xx", "xx"), ("ports_xy", "xy"), ("ports_yx", "yx")]:
+        net = Net()
+        net.head(net.add("Sub", a, net.add("Relu", b)), 800, 6, "out")
+        net.save(name, {p: ["b", 5, D] for p in sorted({a, b})}, {"out": ["b", 5, 6]})
+
+
 def forms() -> None:
     """One constant in each way that a file can hold it."""
     value = weight(1, 8, D)

@@ -111,6 +111,21 @@ static void knows_which_input_goes_where(void **state)
     found_done(&f);
 }
 
+/* One module with two ports is not one with a port used twice, though all node digests are equal. */
+static void two_ports_are_not_one(void **state)
+{
+    (void)state;
+    assert_int_equal(saved_by("ports_xy", "ports_xx"), 0);
+    assert_int_equal(saved_by("ports_xy", "ports_yx"), 24 * 6 * 4);
+    const char *names[] = {"ports_xy", "ports_yx"};
+    struct found f = find_in(2, names, 0);
+    assert_int_equal(f.share->module_count, 1);
+    const struct share_call *a = &f.share->models[0].calls[0], *b = &f.share->models[1].calls[0];
+    assert_int_equal(a->inputs[0].index, b->inputs[1].index);
+    assert_int_equal(a->inputs[1].index, b->inputs[0].index);
+    found_done(&f);
+}
+
 static void small_gains_make_no_module(void **state)
 {
     (void)state;
@@ -182,6 +197,7 @@ int main(void)
         cmocka_unit_test(says_how_it_knows),
         cmocka_unit_test(one_module_is_called_twice),
         cmocka_unit_test(knows_which_input_goes_where),
+        cmocka_unit_test(two_ports_are_not_one),
         cmocka_unit_test(small_gains_make_no_module),
         cmocka_unit_test(writes_modules),
         cmocka_unit_test(near_misses_are_named),
