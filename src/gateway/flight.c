@@ -209,25 +209,14 @@ static void fill_call(const struct attempt *a, const struct instance *x, struct 
 
 /* ---- sending ---------------------------------------------------------------------------------- */
 
-static bool post_call(const struct attempt *a, const struct instance *x, const struct call *m,
-                      struct call_answer *ret, struct err *e)
+static bool send_call(const struct attempt *a, const struct instance *x,
+                      const struct frame_out *out, struct net_answer *answer, struct err *e)
 {
     const struct flight *f = a->flight;
-    json_t *header;
-    struct frame_part parts[WIRE_PARTS_MAX];
-    struct net_part body[WIRE_PARTS_MAX + 1];
-    int count;
-    if (!call_write(m, &header, parts, &count, e))
-        return false;
-    char *head, url[WIRE_URL_MAX + 32];
-    size_t head_size;
-    bool ok = frame_head(header, parts, count, &head, &head_size, e);
-    json_decref(header);
-    if (!ok)
-        return false;
-    body[0] = (struct net_part){head, head_size};
-    for (int i = 0; i < count; i++)
-        body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
+    struct net_part body[WIRE_PARTS_MAX + 1] = {{out->head.data, out->head.size}};
+    char url[WIRE_URL_MAX + 32];
+    for (int i = 0; i < out->part_count; i++)
+        body[i + 1] = (struct net_part){out->parts[i].data, out->parts[i].size};
     (void)snprintf(url, sizeof(url), "%s/s2m3/v1/call", f->table->devices[x->device].peer_url);
     struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
     struct net_call call = {.method = "POST",
@@ -235,12 +224,19 @@ static bool post_call(const struct attempt *a, const struct instance *x, const s
                             .headers = &type,
                             .header_count = 1,
                             .parts = body,
-                            .part_count = (size_t)count + 1,
+                            .part_count = (size_t)out->part_count + 1,
                             .deadline_ns = f->deadline_ns,
                             .cancel = a->cancel};
+    return net_call(f->gateway->options.client, &call, answer, e);
+}
+
+static bool post_call(const struct attempt *a, const struct instance *x, const struct call *m,
+                      struct call_answer *ret, struct err *e)
+{
+    struct frame_out out;
     struct net_answer answer;
-    ok = net_call(f->gateway->options.client, &call, &answer, e);
-    free(head);
+    bool ok = call_write(m, &out, e) && send_call(a, x, &out, &answer, e);
+    frame_out_clear(&out);
     if (!ok)
         return false;
     ok = net_answer_err(&answer, e);

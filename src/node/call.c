@@ -226,35 +226,24 @@ static const struct tensor *output(const struct work *w, const char *name, struc
 static bool send_delivery(struct node *n, const char *url, const struct delivery *d,
                           struct cancel *cancel, int64_t deadline_ns, struct err *e)
 {
-    json_t *header;
-    struct frame_part parts[WIRE_PARTS_MAX];
-    int count;
-    char *head;
-    size_t head_size;
-    if (!delivery_write(d, &header, parts, &count, e))
-        return false;
-    bool ok = frame_head(header, parts, count, &head, &head_size, e);
-    json_decref(header);
-    if (!ok)
-        return false;
-    struct net_part body[WIRE_PARTS_MAX + 1] = {{head, head_size}};
-    for (int i = 0; i < count; i++)
-        body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
+    struct frame_out out;
+    struct net_answer answer;
     char address[WIRE_URL_MAX + 32];
     (void)snprintf(address, sizeof(address), "%s/s2m3/v1/deliver", url);
+    bool ok = delivery_write(d, &out, e);
+    struct net_part body[2] = {{out.head.data, out.head.size}, {d->tensor.data, d->tensor.bytes}};
     struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
     struct net_call call = {.method = "POST",
                             .url = address,
                             .headers = &type,
                             .header_count = 1,
                             .parts = body,
-                            .part_count = (size_t)count + 1,
+                            .part_count = 2,
                             .deadline_ns = deadline_ns,
                             .max_response = 65536,
                             .cancel = cancel};
-    struct net_answer answer;
-    ok = net_call(n->client, &call, &answer, e);
-    free(head);
+    ok = ok && net_call(n->client, &call, &answer, e);
+    frame_out_clear(&out);
     if (!ok)
         return false;
     ok = net_answer_err(&answer, e);
@@ -342,7 +331,7 @@ struct mem *node_body(struct net_request *r, struct err *e)
 
 /* What a reply borrows until it is sent. */
 struct reply_hold {
-    char *head;
+    struct frame_out out;
     struct mem *mems[WIRE_PARTS_MAX];
     int count;
 };
@@ -352,49 +341,33 @@ static void release_reply(void *arg)
     struct reply_hold *h = arg;
     for (int i = 0; i < h->count; i++)
         mem_unref(h->mems[i]);
-    free(h->head);
+    frame_out_clear(&h->out);
     free(h);
 }
 
-void node_reply_frame(struct net_request *r, json_t *header, const struct frame_part *parts,
-                      struct mem *const *mems, int count)
+/* Sends the answer; its outputs are the parts, each held until it is sent. */
+static void reply_answer(struct work *w, struct err *e)
 {
-    struct err e;
-    size_t head_size;
     struct reply_hold *hold = calloc(1, sizeof(*hold));
-    bool ok = hold ? frame_head(header, parts, count, &hold->head, &head_size, &e)
-                   : err_set(&e, ERR_MEMORY, "node: no memory");
-    json_decref(header);
-    if (!ok) {
-        free(hold);
-        net_reply_err(r, &e);
-        return;
-    }
-    struct net_part body[WIRE_PARTS_MAX + 1] = {{hold->head, head_size}};
-    for (int i = 0; i < count; i++) {
-        body[i + 1] = (struct net_part){parts[i].data, parts[i].size};
-        hold->mems[hold->count++] = mem_ref(mems[i]);
-    }
-    net_reply_parts(r, 200, FRAME_CONTENT_TYPE, body, (size_t)count + 1, release_reply, hold);
-}
-
-static void answer_call(struct work *w, bool ok, struct err *e)
-{
-    struct frame_part parts[WIRE_PARTS_MAX];
-    json_t *header;
-    int count;
-    if (!ok || !call_answer_write(&w->answer, &header, parts, &count, e)) {
+    if (!hold || !call_answer_write(&w->answer, &hold->out, e)) {
+        if (hold)
+            release_reply(hold);
+        else
+            err_set(e, ERR_MEMORY, "node: no memory");
         net_reply_err(w->request, e);
         return;
     }
+    struct net_part body[WIRE_PARTS_MAX + 1] = {{hold->out.head.data, hold->out.head.size}};
     size_t bytes = 0;
-    struct mem *mems[WIRE_PARTS_MAX];
-    for (int i = 0; i < count; i++) { /* parts are the outputs, in order */
-        bytes += parts[i].size;
-        mems[i] = w->answer.outputs[i].tensor.mem;
+    for (int i = 0; i < hold->out.part_count; i++) {
+        const struct frame_part *p = &hold->out.parts[i];
+        body[i + 1] = (struct net_part){p->data, p->size};
+        hold->mems[hold->count++] = mem_ref(w->answer.outputs[i].tensor.mem);
+        bytes += p->size;
     }
     node_emulate_link(w->node, bytes);
-    node_reply_frame(w->request, header, parts, mems, count);
+    net_reply_parts(w->request, 200, FRAME_CONTENT_TYPE, body, (size_t)hold->count + 1,
+                    release_reply, hold);
 }
 
 static void free_work(struct work *w)
@@ -426,7 +399,10 @@ void node_handle_call(struct net_request *r, void *node)
     node_emulate_link(w->node, mem_size(body));
     mem_unref(body); /* the inputs hold what they need of it */
     bool ok = do_call(w, &e);
-    answer_call(w, ok, &e);
+    if (ok)
+        reply_answer(w, &e);
+    else
+        net_reply_err(r, &e);
     free_work(w);
 }
 

@@ -98,6 +98,3 @@ bool node_emulated(const struct node *n);
 
 /* The body as counted memory. */
 struct mem *node_body(struct net_request *r, struct err *e);
-/* Sends a frame (header stolen); holds a reference of each part's memory until it is sent. */
-void node_reply_frame(struct net_request *r, json_t *header, const struct frame_part *parts,
-                      struct mem *const *mems, int count);

@@ -66,7 +66,7 @@ static int64_t media_dim(const struct processor *p, const struct port *port, int
 {
     struct port outputs[PROCESSOR_OUTPUTS_MAX];
     size_t n = processor_outputs(p, outputs);
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n && i < PROCESSOR_OUTPUTS_MAX; i++)
         if (strcmp(outputs[i].name, port->name) == 0 && outputs[i].shape.rank == port->shape.rank &&
             outputs[i].shape.dims[dim] > 0)
             return outputs[i].shape.dims[dim];

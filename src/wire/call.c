@@ -7,275 +7,172 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Reading state: the frame and where we are in it, so that one error text fits all. */
-struct reader {
-    struct frame frame;
-    const char *what;
-    struct err *e;
-};
+#define DEADLINE_MS_MAX 86400000
+#define GENERATION_MAX (1u << 20)
+#define ANSWER_TEXT_MAX (4u << 20)
 
-static bool copy_text(const struct reader *r, const json_t *o, const char *key, char *to,
-                      size_t size)
+#define FLAG_GENERATE 1u
+#define FLAG_FRESH 2u
+#define FLAG_CACHED 1u
+#define FLAG_EMULATED 2u
+#define FLAG_TEXT 4u
+
+/* ---- pieces --------------------------------------------------------------------------------- */
+
+static void write_key(struct frame_out *f, const struct call_key *key)
 {
-    const char *text;
-    if (!json_need_str(o, r->what, key, &text, r->e))
-        return false;
-    size_t n = strlen(text);
-    if (n == 0 || n >= size)
-        return err_set(r->e, ERR_INVALID, "%s: '%s' has %zu characters, should be 1 to %zu",
-                       r->what, key, n, size - 1);
-    memcpy(to, text, n + 1);
-    return true;
+    frame_text(f, key->request);
+    frame_text(f, key->call);
+    frame_u64(f, key->attempt);
 }
 
-static bool copy_opt_text(const struct reader *r, const json_t *o, const char *key, char *to,
-                          size_t size)
+static void read_key(struct frame_in *f, struct call_key *key)
 {
-    to[0] = 0;
-    return !json_object_get(o, key) || copy_text(r, o, key, to, size);
+    frame_read_text(f, "request", key->request, sizeof(key->request), false);
+    frame_read_text(f, "call", key->call, sizeof(key->call), false);
+    key->attempt = frame_read_u32(f, "attempt", UINT32_MAX);
 }
 
-static bool read_digest(const struct reader *r, const json_t *o, const char *key, struct digest *to)
+static void read_digest(struct frame_in *f, const char *name, struct digest *to)
 {
-    if (!copy_text(r, o, key, to->hex, sizeof(to->hex)))
-        return false;
-    if (!digest_valid(to->hex))
-        return err_set(r->e, ERR_INVALID, "%s: '%s' is not a SHA-256 digest", r->what, key);
-    return true;
-}
-
-static bool read_key(const struct reader *r, struct call_key *key)
-{
-    const json_t *o = r->frame.header;
-    uint64_t attempt;
-    if (!copy_text(r, o, "request", key->request, sizeof(key->request)) ||
-        !copy_text(r, o, "call", key->call, sizeof(key->call)) ||
-        !json_need_u64(o, r->what, "attempt", UINT32_MAX, &attempt, r->e))
-        return false;
-    key->attempt = (uint32_t)attempt;
-    return true;
-}
-
-static void write_key(json_t *o, const struct call_key *key)
-{
-    json_object_set_new(o, "request", json_string(key->request));
-    json_object_set_new(o, "call", json_string(key->call));
-    json_object_set_new(o, "attempt", json_integer(key->attempt));
-}
-
-static struct mem *read_part(const struct reader *r, const json_t *o)
-{
-    uint64_t index;
-    if (!json_need_u64(o, r->what, "part", WIRE_PARTS_MAX, &index, r->e))
-        return NULL;
-    struct mem *m = frame_part_mem(&r->frame, index);
-    if (!m)
-        err_set(r->e, ERR_INVALID, "%s: there is no part %d", r->what, (int)index);
-    return m;
-}
-
-static bool read_shape(const struct reader *r, const json_t *o, struct shape *ret)
-{
-    json_t *dims;
-    if (!json_need_array(o, r->what, "shape", TENSOR_RANK_MAX, &dims, r->e))
-        return false;
-    ret->rank = (int)json_array_size(dims);
-    for (int i = 0; i < ret->rank; i++) {
-        const json_t *v = json_array_get(dims, (size_t)i);
-        if (!json_is_integer(v))
-            return err_set(r->e, ERR_INVALID, "%s: dimension %d is not a whole number", r->what, i);
-        ret->dims[i] = json_integer_value(v);
+    frame_read_text(f, name, to->hex, sizeof(to->hex), false);
+    if (!f->bad && !digest_valid(to->hex)) {
+        err_set(f->e, ERR_INVALID, "%s: '%s' is not a SHA-256 digest", f->what, name);
+        f->bad = true;
     }
-    return true;
 }
 
-static bool read_tensor(const struct reader *r, const json_t *o, struct tensor *ret)
-{
-    const char *type;
-    struct shape shape;
-    if (!json_need_str(o, r->what, "dtype", &type, r->e) || !read_shape(r, o, &shape))
-        return false;
-    struct mem *m = read_part(r, o);
-    if (!m)
-        return false;
-    bool ok = tensor_over(dtype_from_name(type), &shape, m, 0, mem_size(m), ret, r->e);
-    mem_unref(m);
-    return ok;
-}
+/* ---- call ----------------------------------------------------------------------------------- */
 
-static bool add_part(const void *data, size_t size, struct frame_part *parts, int *count, json_t *o,
-                     struct err *e)
+static void write_input(struct frame_out *f, const struct call_input *in)
 {
-    if (*count >= WIRE_PARTS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "call: more than the limit of %d parts", WIRE_PARTS_MAX);
-    json_object_set_new(o, "part", json_integer(*count));
-    parts[(*count)++] = (struct frame_part){data, size};
-    return true;
-}
-
-static bool write_tensor(const struct tensor *t, struct frame_part *parts, int *count, json_t *o,
-                         struct err *e)
-{
-    json_t *dims = json_array();
-    for (int i = 0; i < t->shape.rank; i++)
-        json_array_append_new(dims, json_integer(t->shape.dims[i]));
-    json_object_set_new(o, "dtype", json_string(dtype_name(t->dtype)));
-    json_object_set_new(o, "shape", dims);
-    return add_part(t->data, t->bytes, parts, count, o, e);
-}
-
-static const char *const source_names[] = {"media", "tensor", "meeting"};
-
-static bool write_input(const struct call_input *in, json_t *list, struct frame_part *parts,
-                        int *count, struct err *e)
-{
-    json_t *o = json_object();
-    json_array_append_new(list, o);
-    json_object_set_new(o, "from", json_string(source_names[in->source]));
-    if (in->source != CALL_MEDIA)
-        json_object_set_new(o, "port", json_string(in->port));
+    frame_u8(f, (uint8_t)in->source);
+    if (in->source == CALL_MEDIA) {
+        frame_text(f, in->kind);
+        frame_text(f, in->config.hex);
+        frame_part(f, mem_data(in->media), mem_size(in->media));
+        return;
+    }
+    frame_text(f, in->port);
     if (in->source == CALL_TENSOR)
-        return write_tensor(&in->tensor, parts, count, o, e);
-    if (in->source == CALL_MEETING)
-        return true;
-    json_object_set_new(o, "kind", json_string(in->kind));
-    json_object_set_new(o, "config", json_string(in->config.hex));
-    return add_part(mem_data(in->media), mem_size(in->media), parts, count, o, e);
+        frame_tensor(f, &in->tensor);
 }
 
-static void write_target(const struct call_target *t, json_t *list)
+static void read_input(struct frame_in *f, struct call_input *in)
 {
-    json_t *o = json_object();
-    json_object_set_new(o, "device", json_string(t->device));
-    json_object_set_new(o, "call", json_string(t->call));
-    json_object_set_new(o, "output", json_string(t->output));
-    json_object_set_new(o, "port", json_string(t->port));
-    json_object_set_new(o, "reserve", json_integer((json_int_t)t->reserve));
-    json_array_append_new(list, o);
+    uint8_t source = frame_read_u8(f);
+    *in = (struct call_input){.source = (enum call_source)source};
+    if (!f->bad && source > CALL_MEETING) {
+        err_set(f->e, ERR_INVALID, "%s: an input is of kind %u, should be 0 to %d", f->what, source,
+                CALL_MEETING);
+        f->bad = true;
+    }
+    if (f->bad)
+        return;
+    if (in->source == CALL_MEDIA) {
+        frame_read_text(f, "kind", in->kind, sizeof(in->kind), false);
+        read_digest(f, "config", &in->config);
+        in->media = frame_read_part(f);
+        return;
+    }
+    frame_read_text(f, "port", in->port, sizeof(in->port), false);
+    if (in->source == CALL_TENSOR)
+        frame_read_tensor(f, &in->tensor);
 }
 
-bool call_write(const struct call *c, json_t **header, struct frame_part *parts, int *count,
-                struct err *e)
+static void write_target(struct frame_out *f, const struct call_target *t)
 {
-    json_t *o = json_object();
-    *count = 0;
-    write_key(o, &c->key);
-    json_object_set_new(o, "module", json_string(c->module.hex));
-    json_object_set_new(o, "deadline_ms", json_integer((json_int_t)c->deadline_ms));
-    json_object_set_new(o, "reserve", json_integer((json_int_t)c->reserve));
-    if (c->model[0])
-        json_object_set_new(o, "model", json_string(c->model));
-    if (c->trace[0])
-        json_object_set_new(o, "trace", json_string(c->trace));
-    json_object_set_new(o, "fresh", json_boolean(c->fresh));
-    if (c->generate)
-        json_object_set_new(o, "generate",
-                            c->generation ? json_incref(c->generation) : json_object());
-    json_t *inputs = json_array(), *targets = json_array(), *returns = json_array();
-    json_object_set_new(o, "inputs", inputs);
-    json_object_set_new(o, "deliver", targets);
-    json_object_set_new(o, "return", returns);
+    frame_text(f, t->device);
+    frame_text(f, t->call);
+    frame_text(f, t->output);
+    frame_text(f, t->port);
+    frame_u64(f, t->reserve);
+}
+
+static void read_target(struct frame_in *f, struct call_target *t)
+{
+    frame_read_text(f, "device", t->device, sizeof(t->device), false);
+    frame_read_text(f, "call", t->call, sizeof(t->call), false);
+    frame_read_text(f, "output", t->output, sizeof(t->output), false);
+    frame_read_text(f, "port", t->port, sizeof(t->port), false);
+    t->reserve = frame_read_u64(f, "reserve", WIRE_BODY_MAX);
+}
+
+bool call_write(const struct call *c, struct frame_out *ret, struct err *e)
+{
+    char *settings = c->generation ? json_text(c->generation) : NULL;
+    unsigned flags = (c->generate ? FLAG_GENERATE : 0) | (c->fresh ? FLAG_FRESH : 0);
+    frame_begin(ret, FRAME_CALL);
+    write_key(ret, &c->key);
+    frame_text(ret, c->module.hex);
+    frame_text(ret, c->model);
+    frame_text(ret, c->trace);
+    frame_u64(ret, c->deadline_ms);
+    frame_u64(ret, c->reserve);
+    frame_u8(ret, (uint8_t)flags);
+    frame_long_text(ret, settings ? settings : "", settings ? strlen(settings) : 0);
+    free(settings);
+    frame_u64(ret, (uint64_t)c->input_count);
     for (int i = 0; i < c->input_count; i++)
-        if (!write_input(&c->inputs[i], inputs, parts, count, e)) {
-            json_decref(o);
-            return false;
-        }
+        write_input(ret, &c->inputs[i]);
+    frame_u64(ret, (uint64_t)c->target_count);
     for (int i = 0; i < c->target_count; i++)
-        write_target(&c->targets[i], targets);
+        write_target(ret, &c->targets[i]);
+    frame_u64(ret, (uint64_t)c->return_count);
     for (int i = 0; i < c->return_count; i++)
-        json_array_append_new(returns, json_string(c->returns[i]));
-    *header = o;
-    return true;
+        frame_text(ret, c->returns[i]);
+    return frame_end(ret, "call", e);
 }
 
-static bool read_input(const struct reader *r, const json_t *o, struct call_input *in)
+static void read_generation(struct frame_in *f, struct call *c)
 {
-    const char *from;
-    if (!json_need_str(o, r->what, "from", &from, r->e))
-        return false;
-    size_t source = 0;
-    while (source < ARRAY_LEN(source_names) && strcmp(source_names[source], from) != 0)
-        source++;
-    if (source == ARRAY_LEN(source_names))
-        return err_set(r->e, ERR_INVALID,
-                       "%s: an input is from '%.40s', should be media, tensor or meeting", r->what,
-                       from);
-    in->source = (enum call_source)source;
-    if (in->source != CALL_MEDIA && !copy_text(r, o, "port", in->port, sizeof(in->port)))
-        return false;
-    if (in->source == CALL_TENSOR)
-        return read_tensor(r, o, &in->tensor);
-    if (in->source == CALL_MEETING)
-        return true;
-    if (!copy_text(r, o, "kind", in->kind, sizeof(in->kind)) ||
-        !read_digest(r, o, "config", &in->config))
-        return false;
-    in->media = read_part(r, o);
-    return in->media != NULL;
-}
-
-static bool read_target(const struct reader *r, const json_t *o, struct call_target *t)
-{
-    return copy_text(r, o, "device", t->device, sizeof(t->device)) &&
-           copy_text(r, o, "call", t->call, sizeof(t->call)) &&
-           copy_text(r, o, "output", t->output, sizeof(t->output)) &&
-           copy_text(r, o, "port", t->port, sizeof(t->port)) &&
-           json_need_u64(o, r->what, "reserve", WIRE_BODY_MAX, &t->reserve, r->e);
-}
-
-static bool read_lists(const struct reader *r, struct call *c)
-{
-    const json_t *o = r->frame.header;
-    json_t *inputs, *targets, *returns;
-    if (!json_need_array(o, r->what, "inputs", WIRE_INPUTS_MAX, &inputs, r->e) ||
-        !json_need_array(o, r->what, "deliver", WIRE_TARGETS_MAX, &targets, r->e) ||
-        !json_need_array(o, r->what, "return", WIRE_INPUTS_MAX, &returns, r->e))
-        return false;
-    for (size_t i = 0; i < json_array_size(inputs); i++) {
-        c->input_count++; /* first, so that call_clear() sees a half-read one */
-        if (!read_input(r, json_array_get(inputs, i), &c->inputs[i]))
-            return false;
+    char *text = frame_read_long_text(f, "generation", GENERATION_MAX);
+    if (!f->bad && c->generate) {
+        c->generation =
+            json_parse("generation", *text ? text : "{}", *text ? strlen(text) : 2, f->e);
+        f->bad = !json_is_object(c->generation);
+        if (c->generation && f->bad)
+            err_set(f->e, ERR_INVALID, "call: 'generation' should be an object");
     }
-    for (size_t i = 0; i < json_array_size(targets); i++, c->target_count++)
-        if (!read_target(r, json_array_get(targets, i), &c->targets[i]))
-            return false;
-    for (size_t i = 0; i < json_array_size(returns); i++, c->return_count++) {
-        const char *name = json_string_value(json_array_get(returns, i));
-        if (!name || strlen(name) >= TENSOR_NAME_MAX)
-            return err_set(r->e, ERR_INVALID, "%s: 'return' lists what is no name of an output",
-                           r->what);
-        (void)snprintf(c->returns[i], TENSOR_NAME_MAX, "%s", name);
-    }
-    return true;
+    free(text);
 }
 
-static bool read_call(const struct reader *r, struct call *c)
+/* The counts are set as rows are read, so that call_clear() sees a half-read one. */
+static void read_lists(struct frame_in *f, struct call *c)
 {
-    const json_t *o = r->frame.header;
-    json_t *generation = json_object_get(o, "generate");
-    if (generation && !json_is_object(generation))
-        return err_set(r->e, ERR_INVALID, "%s: 'generate' should be an object", r->what);
-    c->generate = generation != NULL;
-    c->generation = json_incref(generation);
-    return read_key(r, &c->key) && read_digest(r, o, "module", &c->module) &&
-           copy_opt_text(r, o, "model", c->model, sizeof(c->model)) &&
-           copy_opt_text(r, o, "trace", c->trace, sizeof(c->trace)) &&
-           json_need_u64(o, r->what, "deadline_ms", 86400000, &c->deadline_ms, r->e) &&
-           json_need_u64(o, r->what, "reserve", WIRE_BODY_MAX, &c->reserve, r->e) &&
-           json_opt_bool(o, r->what, "fresh", &c->fresh, r->e) && read_lists(r, c);
+    int inputs = (int)frame_read_u64(f, "inputs", WIRE_INPUTS_MAX);
+    while (!f->bad && c->input_count < inputs)
+        read_input(f, &c->inputs[c->input_count++]);
+    int targets = (int)frame_read_u64(f, "targets", WIRE_TARGETS_MAX);
+    while (!f->bad && c->target_count < targets)
+        read_target(f, &c->targets[c->target_count++]);
+    int returns = (int)frame_read_u64(f, "returns", WIRE_INPUTS_MAX);
+    while (!f->bad && c->return_count < returns)
+        frame_read_text(f, "return", c->returns[c->return_count++], TENSOR_NAME_MAX, false);
 }
 
 bool call_read(struct mem *body, struct call *ret, struct err *e)
 {
-    struct reader r = {.what = "call", .e = e};
-    if (!frame_read(body, &r.frame, e))
+    struct frame_in f;
+    if (!frame_open(&f, body, FRAME_CALL, "call", e))
         return false;
-    memset(ret, 0, sizeof(*ret));
-    bool ok = read_call(&r, ret);
-    frame_clear(&r.frame);
-    if (!ok)
-        call_clear(ret);
-    return ok;
+    ret->input_count = ret->target_count = ret->return_count = 0;
+    ret->generation = NULL;
+    read_key(&f, &ret->key);
+    read_digest(&f, "module", &ret->module);
+    frame_read_text(&f, "model", ret->model, sizeof(ret->model), true);
+    frame_read_text(&f, "trace", ret->trace, sizeof(ret->trace), true);
+    ret->deadline_ms = frame_read_u64(&f, "deadline", DEADLINE_MS_MAX);
+    ret->reserve = frame_read_u64(&f, "reserve", WIRE_BODY_MAX);
+    uint8_t flags = frame_read_u8(&f);
+    ret->generate = (flags & FLAG_GENERATE) != 0;
+    ret->fresh = (flags & FLAG_FRESH) != 0;
+    read_generation(&f, ret);
+    read_lists(&f, ret);
+    if (frame_close(&f))
+        return true;
+    call_clear(ret);
+    return false;
 }
 
 void call_clear(struct call *c)
@@ -283,94 +180,72 @@ void call_clear(struct call *c)
     for (int i = 0; i < c->input_count; i++) {
         mem_unref(c->inputs[i].media);
         tensor_clear(&c->inputs[i].tensor);
+        c->inputs[i].media = NULL;
     }
     json_decref(c->generation);
-    memset(c, 0, sizeof(*c));
+    c->generation = NULL;
+    c->input_count = c->target_count = c->return_count = 0;
 }
 
-static void write_times(json_t *o, const struct call_times *t)
-{
-    json_object_set_new(o, "times",
-                        json_pack("{s:f,s:f,s:f,s:f,s:f,s:b,s:b}", "wait_ms", t->wait_ms,
-                                  "prepare_ms", t->prepare_ms, "queue_ms", t->queue_ms, "run_ms",
-                                  t->run_ms, "deliver_ms", t->deliver_ms, "cached", (int)t->cached,
-                                  "emulated", (int)t->emulated));
-}
+/* ---- answer --------------------------------------------------------------------------------- */
 
-static bool read_times(const struct reader *r, struct call_times *t)
+bool call_answer_write(const struct call_answer *a, struct frame_out *ret, struct err *e)
 {
-    json_t *o;
-    const double max = 1e9;
-    return json_need_object(r->frame.header, r->what, "times", &o, r->e) &&
-           json_need_num(o, r->what, "wait_ms", 0, max, &t->wait_ms, r->e) &&
-           json_need_num(o, r->what, "prepare_ms", 0, max, &t->prepare_ms, r->e) &&
-           json_need_num(o, r->what, "queue_ms", 0, max, &t->queue_ms, r->e) &&
-           json_need_num(o, r->what, "run_ms", 0, max, &t->run_ms, r->e) &&
-           json_need_num(o, r->what, "deliver_ms", 0, max, &t->deliver_ms, r->e) &&
-           json_opt_bool(o, r->what, "cached", &t->cached, r->e) &&
-           json_opt_bool(o, r->what, "emulated", &t->emulated, r->e);
-}
-
-bool call_answer_write(const struct call_answer *a, json_t **header, struct frame_part *parts,
-                       int *count, struct err *e)
-{
-    json_t *o = json_object(), *outputs = json_array();
-    *count = 0;
-    write_times(o, &a->times);
-    json_object_set_new(o, "outputs", outputs);
+    const struct call_times *t = &a->times;
+    unsigned flags = (t->cached ? FLAG_CACHED : 0) | (t->emulated ? FLAG_EMULATED : 0) |
+                     (a->text ? FLAG_TEXT : 0);
+    frame_begin(ret, FRAME_ANSWER);
+    frame_double(ret, t->wait_ms);
+    frame_double(ret, t->prepare_ms);
+    frame_double(ret, t->queue_ms);
+    frame_double(ret, t->run_ms);
+    frame_double(ret, t->deliver_ms);
+    frame_u8(ret, (uint8_t)flags);
+    frame_u64(ret, a->tokens);
+    frame_long_text(ret, a->text ? a->text : "", a->text ? strlen(a->text) : 0);
+    frame_u64(ret, (uint64_t)a->output_count);
     for (int i = 0; i < a->output_count; i++) {
-        json_t *t = json_object();
-        json_array_append_new(outputs, t);
-        json_object_set_new(t, "name", json_string(a->outputs[i].name));
-        if (!write_tensor(&a->outputs[i].tensor, parts, count, t, e)) {
-            json_decref(o);
-            return false;
-        }
+        frame_text(ret, a->outputs[i].name);
+        frame_tensor(ret, &a->outputs[i].tensor);
     }
-    if (a->text) {
-        json_object_set_new(o, "text", json_string(a->text));
-        json_object_set_new(o, "tokens", json_integer(a->tokens));
-    }
-    *header = o;
-    return true;
+    return frame_end(ret, "answer of a call", e);
 }
 
-static bool read_answer(const struct reader *r, struct call_answer *a)
+static void read_times(struct frame_in *f, struct call_times *t)
 {
-    const json_t *o = r->frame.header;
-    json_t *outputs;
-    const char *text = NULL;
-    uint64_t tokens = 0;
-    if (!read_times(r, &a->times) ||
-        !json_need_array(o, r->what, "outputs", WIRE_INPUTS_MAX, &outputs, r->e) ||
-        !json_opt_str(o, r->what, "text", &text, r->e) ||
-        !json_opt_u64(o, r->what, "tokens", UINT32_MAX, &tokens, r->e))
-        return false;
-    a->tokens = (uint32_t)tokens;
-    if (text && !(a->text = strdup(text)))
-        return err_set(r->e, ERR_MEMORY, "%s: no memory", r->what);
-    for (size_t i = 0; i < json_array_size(outputs); i++) {
-        const json_t *t = json_array_get(outputs, i);
-        struct named_tensor *out = &a->outputs[i];
-        if (!copy_text(r, t, "name", out->name, sizeof(out->name)) ||
-            !read_tensor(r, t, &out->tensor))
-            return false;
-        a->output_count++;
-    }
-    return true;
+    t->wait_ms = frame_read_double(f, "wait_ms");
+    t->prepare_ms = frame_read_double(f, "prepare_ms");
+    t->queue_ms = frame_read_double(f, "queue_ms");
+    t->run_ms = frame_read_double(f, "run_ms");
+    t->deliver_ms = frame_read_double(f, "deliver_ms");
 }
 
 bool call_answer_read(struct mem *body, struct call_answer *ret, struct err *e)
 {
-    struct reader r = {.what = "answer of a call", .e = e};
-    if (!frame_read(body, &r.frame, e))
+    struct frame_in f;
+    if (!frame_open(&f, body, FRAME_ANSWER, "answer of a call", e))
         return false;
-    memset(ret, 0, sizeof(*ret));
-    bool ok = read_answer(&r, ret);
-    frame_clear(&r.frame);
-    if (!ok)
-        call_answer_clear(ret);
-    return ok;
+    ret->output_count = 0;
+    read_times(&f, &ret->times);
+    uint8_t flags = frame_read_u8(&f);
+    ret->times.cached = (flags & FLAG_CACHED) != 0;
+    ret->times.emulated = (flags & FLAG_EMULATED) != 0;
+    ret->tokens = frame_read_u32(&f, "tokens", UINT32_MAX);
+    ret->text = frame_read_long_text(&f, "text", ANSWER_TEXT_MAX);
+    if (!(flags & FLAG_TEXT)) {
+        free(ret->text);
+        ret->text = NULL;
+    }
+    int outputs = (int)frame_read_u64(&f, "outputs", WIRE_INPUTS_MAX);
+    while (!f.bad && ret->output_count < outputs) {
+        struct named_tensor *out = &ret->outputs[ret->output_count++];
+        frame_read_text(&f, "name", out->name, sizeof(out->name), false);
+        frame_read_tensor(&f, &out->tensor);
+    }
+    if (frame_close(&f))
+        return true;
+    call_answer_clear(ret);
+    return false;
 }
 
 void call_answer_clear(struct call_answer *a)
@@ -378,50 +253,40 @@ void call_answer_clear(struct call_answer *a)
     for (int i = 0; i < a->output_count; i++)
         tensor_clear(&a->outputs[i].tensor);
     free(a->text);
-    memset(a, 0, sizeof(*a));
+    a->text = NULL;
+    a->output_count = 0;
 }
 
-bool delivery_write(const struct delivery *d, json_t **header, struct frame_part *parts, int *count,
-                    struct err *e)
-{
-    json_t *o = json_object();
-    *count = 0;
-    write_key(o, &d->key);
-    json_object_set_new(o, "port", json_string(d->port));
-    json_object_set_new(o, "reserve", json_integer((json_int_t)d->reserve));
-    json_object_set_new(o, "deadline_ms", json_integer((json_int_t)d->deadline_ms));
-    if (!write_tensor(&d->tensor, parts, count, o, e)) {
-        json_decref(o);
-        return false;
-    }
-    *header = o;
-    return true;
-}
+/* ---- delivery ------------------------------------------------------------------------------- */
 
-static bool read_delivery(const struct reader *r, struct delivery *d)
+bool delivery_write(const struct delivery *d, struct frame_out *ret, struct err *e)
 {
-    const json_t *o = r->frame.header;
-    return read_key(r, &d->key) && copy_text(r, o, "port", d->port, sizeof(d->port)) &&
-           json_need_u64(o, r->what, "reserve", WIRE_BODY_MAX, &d->reserve, r->e) &&
-           json_need_u64(o, r->what, "deadline_ms", 86400000, &d->deadline_ms, r->e) &&
-           read_tensor(r, o, &d->tensor);
+    frame_begin(ret, FRAME_DELIVERY);
+    write_key(ret, &d->key);
+    frame_text(ret, d->port);
+    frame_u64(ret, d->reserve);
+    frame_u64(ret, d->deadline_ms);
+    frame_tensor(ret, &d->tensor);
+    return frame_end(ret, "delivery", e);
 }
 
 bool delivery_read(struct mem *body, struct delivery *ret, struct err *e)
 {
-    struct reader r = {.what = "delivery", .e = e};
-    if (!frame_read(body, &r.frame, e))
+    struct frame_in f;
+    if (!frame_open(&f, body, FRAME_DELIVERY, "delivery", e))
         return false;
-    memset(ret, 0, sizeof(*ret));
-    bool ok = read_delivery(&r, ret);
-    frame_clear(&r.frame);
-    if (!ok)
-        delivery_clear(ret);
-    return ok;
+    read_key(&f, &ret->key);
+    frame_read_text(&f, "port", ret->port, sizeof(ret->port), false);
+    ret->reserve = frame_read_u64(&f, "reserve", WIRE_BODY_MAX);
+    ret->deadline_ms = frame_read_u64(&f, "deadline", DEADLINE_MS_MAX);
+    frame_read_tensor(&f, &ret->tensor);
+    if (frame_close(&f))
+        return true;
+    tensor_clear(&ret->tensor);
+    return false;
 }
 
 void delivery_clear(struct delivery *d)
 {
     tensor_clear(&d->tensor);
-    memset(d, 0, sizeof(*d));
 }

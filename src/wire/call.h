@@ -11,6 +11,7 @@
  * Messages come from outside: everything is checked on reading. */
 #pragma once
 #include "base/digest.h"
+#include "base/json.h"
 #include "wire/frame.h"
 
 /* Names a meeting: the delivery and the waiting call must agree in all of it. */
@@ -87,14 +88,10 @@ struct delivery {
     struct tensor tensor; /* owned */
 };
 
-/* Writers: the JSON header (owned by the caller) and the parts that belong to it (borrowed from
- * the message; parts has WIRE_PARTS_MAX places). */
-bool call_write(const struct call *c, json_t **header, struct frame_part *parts, int *count,
-                struct err *e);
-bool call_answer_write(const struct call_answer *a, json_t **header, struct frame_part *parts,
-                       int *count, struct err *e);
-bool delivery_write(const struct delivery *d, json_t **header, struct frame_part *parts, int *count,
-                    struct err *e);
+/* Writers: a frame whose parts are borrowed from the message; frame_out_clear() is due in any case. */
+bool call_write(const struct call *c, struct frame_out *ret, struct err *e);
+bool call_answer_write(const struct call_answer *a, struct frame_out *ret, struct err *e);
+bool delivery_write(const struct delivery *d, struct frame_out *ret, struct err *e);
 
 /* Readers of a whole body; *ret is to be cleared by the caller when they return true. */
 bool call_read(struct mem *body, struct call *ret, struct err *e);
