@@ -6,9 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MERGE_MAX (1u << 15) /* entries of a table that is put together of two */
-#define PATIENCE 12u         /* sweeps without gain until steps are halved */
-#define GAIN_MIN 1e-7
+#define MERGE_MAX (1u << 12) /* entries of a table that is put together of two */
+#define PATIENCE 10u         /* sweeps without gain until steps get shorter */
+#define SCALE_GROWS 1.05
+#define SCALE_LEAST 0.002 /* shorter steps bring nothing any more */
+#define SCALE_FIRST 0.15  /* of the step that would close the gap at once */
+#define GAIN_MIN 1e-5
+#define PUSH_KEPT 0.5 /* of the step before, against zigzag */
 
 /* ---- order of the modules ---- */
 
@@ -251,10 +255,14 @@ static bool link_modules(struct dual *d)
 static bool make_room(struct dual *d)
 {
     const struct plan_instance *in = d->s->in;
-    d->price = calloc(in->device_count, sizeof(double));
+    size_t cells = (size_t)in->device_count * d->count + 1;
+    d->price = calloc(cells, sizeof(double));
+    d->push = calloc(cells, sizeof(double));
+    d->packed = calloc(cells, sizeof(bool));
     d->room = calloc(in->device_count, sizeof(double));
-    d->scratch = calloc(in->device_count, sizeof(double));
-    if (!d->price || !d->room || !d->scratch)
+    d->scratch = calloc(in->device_count + 2u * d->count, sizeof(double));
+    if (!d->price || !d->push || !d->packed || !d->room || !d->scratch ||
+        !knapsack_init(&d->knapsack, d->count))
         return false;
     for (uint32_t k = 0; k < in->device_count; k++)
         d->room[k] = in->devices[k].memory_bytes;
@@ -302,6 +310,9 @@ void dual_done(struct dual *d)
     free(d->factors);
     free(d->order);
     free(d->price);
+    free(d->push);
+    free(d->packed);
+    knapsack_done(&d->knapsack);
     free(d->room);
     free(d->scratch);
     memset(d, 0, sizeof(*d));
@@ -372,10 +383,6 @@ static void diffuse(struct dual *d, uint32_t at)
         }
         subtract(f, s, part);
     }
-    m->chosen = 0;
-    for (uint32_t o = 1; o < m->option_count; o++)
-        if (m->u[o] < m->u[m->chosen])
-            m->chosen = o;
     for (uint32_t o = 0; m->factor_count > 0 && o < m->option_count; o++) {
         part[o] = m->u[o] < DUAL_BIG / 2 ? -m->u[o] / m->factor_count : 0;
         m->u[o] = m->u[o] < DUAL_BIG / 2 ? 0 : DUAL_BIG;
@@ -401,44 +408,118 @@ static double bound_now(const struct dual *d)
             least = d->order[i].u[o] < least ? d->order[i].u[o] : least;
         bound += least;
     }
-    for (uint32_t k = 0; k < d->s->in->device_count; k++)
-        bound -= d->price[k] * d->room[k];
-    return bound;
+    return bound - d->packings;
 }
 
-/* A subgradient step on the prices of memory; false: nothing to change. */
+/* ---- prices of memory ---- */
+
+/* K_d of all devices under the prices of now. */
+static void pack_all(struct dual *d)
+{
+    uint32_t devices = d->s->in->device_count;
+    double *value = d->scratch, *bytes = d->scratch + d->count;
+    d->packings = 0;
+    for (uint32_t k = 0; k < devices; k++) {
+        for (uint32_t i = 0; i < d->count; i++) {
+            value[i] = d->price[(size_t)i * devices + k];
+            bytes[i] = d->s->in->modules[d->order[i].module].memory_bytes;
+        }
+        d->packings += knapsack(&d->knapsack, value, bytes, d->room[k], d->packed + k, devices);
+    }
+}
+
+/* Least entry of a factor's table whose decided modules are as chosen, with module at = option. */
+static double least_with(const struct dual *d, const struct dual_factor *f, uint32_t at,
+                         uint32_t option)
+{
+    size_t first = 0, size = f->size;
+    for (uint32_t j = 0; j < f->count && f->at[j] <= at; j++) {
+        const struct dual_module *m = &d->order[f->at[j]];
+        size /= m->option_count;
+        first += size * (f->at[j] == at ? option : m->chosen);
+    }
+    double least = DUAL_BIG;
+    for (size_t i = first; i < first + size; i++)
+        least = f->g[i] < least ? f->g[i] : least;
+    return least;
+}
+
+/* One y with nearly the least sum: module after module, each to its best option given the others
+ * before it. */
+static void decode(struct dual *d)
+{
+    for (uint32_t at = 0; at < d->count; at++) {
+        struct dual_module *m = &d->order[at];
+        double least = INFINITY;
+        for (uint32_t o = 0; o < m->option_count; o++) {
+            double sum = m->u[o];
+            for (uint32_t i = 0; i < m->factor_count; i++)
+                sum += least_with(d, &d->factors[m->factor[i]], at, o);
+            if (sum < least) {
+                least = sum;
+                m->chosen = o;
+            }
+        }
+    }
+}
+
+/* Bytes left on a device beside the best packing. */
+static double room_beside(const struct dual *d, uint32_t k)
+{
+    double left = d->room[k];
+    for (uint32_t i = 0; i < d->count; i++)
+        if (d->packed[(size_t)i * d->s->in->device_count + k])
+            left -= d->s->in->modules[d->order[i].module].memory_bytes;
+    return left;
+}
+
+/* What costs nothing and is wanted where there is room beside the packing belongs to it. */
+static void pack_free(struct dual *d, uint32_t k)
+{
+    uint32_t devices = d->s->in->device_count;
+    double left = room_beside(d, k);
+    for (uint32_t i = 0; i < d->count; i++) {
+        size_t cell = (size_t)i * devices + k;
+        double bytes = d->s->in->modules[d->order[i].module].memory_bytes;
+        if (d->order[i].option[d->order[i].chosen] == k && !d->packed[cell] && bytes <= left) {
+            d->packed[cell] = true;
+            left -= bytes;
+        }
+    }
+}
+
+/* A subgradient step on the prices; false: y is the packing, there is nothing to change. */
 static bool step_prices(struct dual *d, double length)
 {
-    const struct plan_instance *in = d->s->in;
-    double *excess = d->scratch, norm = 0;
-    for (uint32_t k = 0; k < in->device_count; k++)
-        excess[k] = -d->room[k];
+    uint32_t devices = d->s->in->device_count;
+    double norm = 0;
+    for (uint32_t k = 0; k < devices; k++)
+        pack_free(d, k);
     for (uint32_t i = 0; i < d->count; i++)
-        if (d->order[i].option_count > 0)
-            excess[d->order[i].option[d->order[i].chosen]] +=
-                in->modules[d->order[i].module].memory_bytes;
-    for (uint32_t k = 0; k < in->device_count; k++)
-        if (excess[k] > 0 || d->price[k] > 0)
-            norm += excess[k] * excess[k];
-    if (norm <= 0)
+        for (uint32_t k = 0; k < devices; k++) {
+            size_t cell = (size_t)i * devices + k;
+            int wants = d->order[i].option[d->order[i].chosen] == k;
+            d->push[cell] = PUSH_KEPT * d->push[cell] + (wants - (int)d->packed[cell]);
+            norm += d->push[cell] * d->push[cell];
+        }
+    if (norm <= 1e-12)
         return false;
-    for (uint32_t k = 0; k < in->device_count; k++) {
-        double price = fmax(0, d->price[k] + length / norm * excess[k]);
-        double change = price - d->price[k];
-        if (change > 0 || change < 0)
-            for (uint32_t i = 0; i < d->count; i++)
-                for (uint32_t o = 0; o < d->order[i].option_count; o++)
-                    if (d->order[i].option[o] == k && d->order[i].u[o] < DUAL_BIG / 2)
-                        d->order[i].u[o] += change * in->modules[d->order[i].module].memory_bytes;
-        d->price[k] = price;
-    }
+    for (uint32_t i = 0; i < d->count; i++)
+        for (uint32_t o = 0; o < d->order[i].option_count; o++) {
+            size_t cell = (size_t)i * devices + d->order[i].option[o];
+            double price = fmax(0, d->price[cell] + length / norm * d->push[cell]);
+            if (d->order[i].u[o] < DUAL_BIG / 2)
+                d->order[i].u[o] += price - d->price[cell];
+            d->price[cell] = price;
+        }
+    pack_all(d);
     return true;
 }
 
 /* All numbers of a state, to come back to the best one. */
 static size_t state_size(const struct dual *d)
 {
-    size_t n = d->s->in->device_count;
+    size_t n = (size_t)d->s->in->device_count * d->count;
     for (uint32_t f = 0; f < d->factor_count; f++)
         n += d->factors[f].size;
     for (uint32_t i = 0; i < d->count; i++)
@@ -456,7 +537,7 @@ static void copy_part(double *state, double **at, double *mine, size_t count, bo
 static void copy_state(struct dual *d, double *state, bool save)
 {
     double *at = state;
-    copy_part(state, &at, d->price, d->s->in->device_count, save);
+    copy_part(state, &at, d->price, (size_t)d->s->in->device_count * d->count, save);
     for (uint32_t f = 0; f < d->factor_count; f++)
         copy_part(state, &at, d->factors[f].g, d->factors[f].size, save);
     for (uint32_t i = 0; i < d->count; i++)
@@ -498,7 +579,7 @@ static bool fill_prefixes(struct dual *d)
 
 bool dual_improve(struct dual *d, uint32_t sweeps, double target, struct err *e)
 {
-    double *state = malloc(state_size(d) * sizeof(double)), scale = 1;
+    double *state = malloc(state_size(d) * sizeof(double)), scale = SCALE_FIRST;
     uint32_t idle = 0;
     if (!state)
         return err_set(e, ERR_MEMORY, "no memory for a bound");
@@ -510,6 +591,7 @@ bool dual_improve(struct dual *d, uint32_t sweeps, double target, struct err *e)
         double now = bound_now(d);
         idle = now > d->bound + GAIN_MIN * fabs(now) ? 0 : idle + 1;
         if (now > d->bound) {
+            scale = fmin(1, scale * SCALE_GROWS);
             d->bound = now;
             copy_state(d, state, true);
         }
@@ -517,12 +599,14 @@ bool dual_improve(struct dual *d, uint32_t sweeps, double target, struct err *e)
         if (search_over(d->s))
             break;
         if (idle >= PATIENCE) {
-            scale /= 2;
+            scale *= 0.6;
             idle = 0;
             copy_state(d, state, false);
+            pack_all(d);
         }
-        double gap = isfinite(target) ? target - now : fabs(now) * 0.1 + 1;
-        if (!step_prices(d, scale * (gap > 0 ? gap : fabs(now) * 0.01)) && idle > 3)
+        decode(d);
+        double gap = isfinite(target) ? target - d->bound : fabs(now) * 0.1 + 1;
+        if (scale < SCALE_LEAST || (!step_prices(d, scale * gap) && idle > 3))
             break;
     }
     copy_state(d, state, false);

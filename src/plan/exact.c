@@ -26,7 +26,7 @@
 
 #define EXACT_MODULES_MAX 256u  /* depth of the recursion */
 #define REPLICA_DEVICES_MAX 10u /* 1023 sets of devices per module */
-#define DUAL_SWEEPS 150u
+#define DUAL_SWEEPS 600u
 #define FIRST_STARTS 4u /* of the local search that goes before */
 
 struct child {
