@@ -462,7 +462,16 @@ static void of_three_decoders_the_one_that_does_both(void **state)
     program_free(p);
     assert_int_equal(json_array_size(json_object_get(o, "programs")), 2);
     json_decref(o);
-    l.graphs[3] = NULL;
+    char same[1024]; /* of two that serve as well the first */
+    (void)snprintf(same, sizeof(same), "again%s", strchr(MERGED, ':'));
+    l.graphs[4] = same;
+    o = deduce(&l);
+    p = program_of(o, "image-to-text");
+    assert_call(p, 1, "dec", '3');
+    program_free(p);
+    assert_int_equal(json_array_size(json_object_get(o, "programs")), 2);
+    json_decref(o);
+    l.graphs[3] = l.graphs[4] = NULL;
     o = deduce(&l);
     p = program_of(o, "image-to-text");
     assert_call(p, 1, "first", '1');

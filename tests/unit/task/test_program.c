@@ -173,6 +173,32 @@ static void counts_are_bounded(void **state)
     json_decref(o);
 }
 
+/* One byte fewer fits. */
+static void names_are_bounded(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t max;
+        const char *part;
+    } rows[] = {{WIRE_ID_MAX, "'id'"}, {TENSOR_NAME_MAX, "'output'"}};
+    for (int i = 0; i < 2; i++)
+        for (size_t over = 0; over < 2; over++) {
+            struct err e = {0};
+            char name[TENSOR_NAME_MAX + 1] = "";
+            memset(name, 'x', rows[i].max - 1 + over);
+            json_t *o = test_json(PROGRAM(VISION, LABELS, ""));
+            json_object_set_new(i ? json_object_get(o, "answer")
+                                  : json_array_get(json_object_get(o, "calls"), 0),
+                                i ? "output" : "id", json_string(name));
+            struct program *p = program_from_json(o, &e);
+            assert_true((p != NULL) == (over == 0));
+            if (over)
+                assert_err(e, ERR_INVALID, rows[i].part);
+            program_free(p);
+            json_decref(o);
+        }
+}
+
 static void a_name_that_is_not_utf8_gives_no_json(void **state)
 {
     (void)state;
@@ -197,6 +223,7 @@ int main(void)
         cmocka_unit_test(fields_arrive),
         cmocka_unit_test(wrong_ones_are_refused),
         cmocka_unit_test(counts_are_bounded),
+        cmocka_unit_test(names_are_bounded),
         cmocka_unit_test(a_name_that_is_not_utf8_gives_no_json),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
