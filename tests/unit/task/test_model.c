@@ -340,6 +340,21 @@ static void a_head_on_sound_and_pictures(void **state)
     json_decref(o);
 }
 
+/* An input that looks like a picture and has the name of an output is that output. */
+static void names_come_before_looks(void **state)
+{
+    (void)state;
+    const struct layout l = {
+        .graphs = {"enc: pixel_values=float32[?,3,20,24] -> maps=float32[?,2,5,5]",
+                   "head: maps=float32[?,2,5,5] -> logits=float32[?,2]"},
+        .preprocessor = pictures};
+    json_t *o = deduce(&l);
+    struct program *p = program_of(o, "image-classification");
+    assert_from(p, 1, 0, 0, "maps", "maps", 200);
+    program_free(p);
+    json_decref(o);
+}
+
 static void a_head_that_reads_a_text_itself(void **state)
 {
     (void)state;
@@ -649,6 +664,7 @@ int main(void)
         cmocka_unit_test(questions),
         cmocka_unit_test(names_that_say_only_the_kind),
         cmocka_unit_test(a_head_on_sound_and_pictures),
+        cmocka_unit_test(names_come_before_looks),
         cmocka_unit_test(a_head_that_reads_a_text_itself),
         cmocka_unit_test(one_graph_for_all),
         cmocka_unit_test(a_whole_contrastive_model_asks_no_questions),
