@@ -55,7 +55,8 @@ bool request_fit(struct request *r, const struct program *p, struct err *e);
 struct mem *request_media(const struct request *r, const struct program_call *c, enum media_kind k,
                           int item);
 
-/* Adds an input (takes over a copy); used by the command line. */
+/* Adds an input, copied.  A candidate with a label is a text (data NULL: made of the label by
+ * request_fit()), one without a picture. */
 bool request_set(struct request *r, enum media_kind k, const void *data, size_t size,
                  struct err *e);
 bool request_add_candidate(struct request *r, const char *label, const void *data, size_t size,
