@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "plan/whatif.h"
 
 #include <errno.h>
 #include <math.h>
@@ -17,6 +18,7 @@
 #define AUTO_LIMIT_MS 1000
 #define LIMIT_MS_MAX 86400000.0
 #define REDUNDANCY_MAX 63
+#define CHANGES_MAX 64
 
 int cli_plan(int argc, char **argv);
 
@@ -26,6 +28,8 @@ struct wish {
     double limit_ms; /* 0: none */
     bool json;
     json_t *pins; /* owned */
+    const char *changes[CHANGES_MAX];
+    size_t change_count;
     int64_t deadline;
 };
 
@@ -40,6 +44,10 @@ static const char *const usage_text =
     "  --limit-ms N         Stop by the clock (default of auto: 1000)\n"
     "  --redundancy N       Every module survives any N devices dying, where memory allows\n"
     "  --pin MODULE=DEVICE  Force a place; repeatable\n"
+    "  --what-if CHANGE     Before and after; repeatable: 'add-device name=nuc2 memory=8G "
+    "gflops=200\n"
+    "                       mbit=940', 'remove-device NAME', 'link A B mbit=100', 'rate model=M "
+    "x2'\n"
     "  --explain            Why each module is where it is, and what each request waits for\n"
     "  --json               Print JSON\n";
 
@@ -88,6 +96,12 @@ static bool set_value(struct wish *w, const char *name, const char *value, struc
     }
     if (strcmp(name, "--pin") == 0)
         return add_pin(w, value, e);
+    if (strcmp(name, "--what-if") == 0) {
+        if (w->change_count == CHANGES_MAX)
+            return err_set(e, ERR_INVALID, "--what-if: more than %d changes", CHANGES_MAX);
+        w->changes[w->change_count++] = value;
+        return true;
+    }
     if (strcmp(name, "--method") == 0)
         return plan_method_from(value, &w->o.method) ||
                err_set(e, ERR_INVALID, "--method: there is no '%s'", value);
@@ -157,19 +171,15 @@ static bool read_all(const char *path, char **ret, size_t *ret_size, struct err 
                    PLAN_FILE_MAX);
 }
 
-static bool read_instance(const char *path, struct plan_instance **ret, struct err *e)
+static json_t *read_json(const char *path, struct err *e)
 {
     char *data;
     size_t size;
     if (!read_all(path, &data, &size, e))
-        return false;
+        return NULL;
     json_t *root = json_parse(path, data, size, e);
     free(data);
-    if (!root)
-        return false;
-    bool ok = plan_instance_read(root, ret, e);
-    json_decref(root);
-    return ok;
+    return root;
 }
 
 /* ---- printing ---- */
@@ -247,42 +257,124 @@ static bool out_of_time(void *ctx)
     return clock_now_ns() >= w->deadline;
 }
 
-static int run(struct wish *w)
-{
-    int64_t start = clock_now_ns();
+/* One instance and its plan. */
+struct solved {
     struct plan_instance *in;
     struct plan_result r;
-    struct err e;
-    if (!read_instance(w->file, &in, &e))
-        return fail(w, "badinstance", &e);
+    bool done; /* r is there */
+};
+
+static void solved_clear(struct solved *x)
+{
+    if (x->done)
+        plan_result_clear(x->in, &x->r);
+    plan_instance_free(x->in);
+}
+
+/* *code is the one of the contract when it fails. */
+static bool solve(struct wish *w, const json_t *root, int64_t start, struct solved *ret,
+                  const char **code, struct err *e)
+{
+    *ret = (struct solved){0};
+    *code = "badinstance";
+    if (!plan_instance_read(root, &ret->in, e))
+        return false;
     if (w->limit_ms > 0) {
         w->deadline = start + (int64_t)(w->limit_ms * 1e6);
         w->o.stop = out_of_time;
         w->o.stop_ctx = w;
     }
     w->o.pins = w->pins;
-    bool ok = plan_solve(in, &w->o, &r, &e);
-    if (!ok) {
-        int code = fail(w,
-                        e.code != ERR_NO_PLACE   ? "badinstance"
-                        : r.status == PLAN_NOFIT ? "nofit"
-                                                 : "notfound",
-                        &e);
-        plan_instance_free(in);
-        return code;
+    ret->done = plan_solve(ret->in, &w->o, &ret->r, e);
+    if (!ret->done && e->code == ERR_NO_PLACE)
+        *code = ret->r.status == PLAN_NOFIT ? "nofit" : "notfound";
+    return ret->done;
+}
+
+static json_t *answer_json(const struct solved *x, int64_t start)
+{
+    json_t *o = plan_result_json(x->in, &x->r);
+    if (o)
+        json_object_set_new(o, "elapsed_ms", json_real(clock_ms_since(start)));
+    return o;
+}
+
+static void print_change(const char *what, const json_t *pair)
+{
+    printf("%-24s %14.6g %14.6g\n", what, json_number_value(json_object_get(pair, "before")),
+           json_number_value(json_object_get(pair, "after")));
+}
+
+static void print_compared(const json_t *o)
+{
+    const json_t *tasks = json_object_get(o, "tasks");
+    printf("%-24s %14s %14s\n", "", "before", "after");
+    print_change("value", json_object_get(o, "value"));
+    print_change("memory left, bytes", json_object_get(o, "headroom_bytes"));
+    for (size_t i = 0; i < json_array_size(tasks); i++) {
+        const json_t *t = json_array_get(tasks, i);
+        printf("%-24s %11.3f ms %11.3f ms\n", json_string_value(json_object_get(t, "model")),
+               json_number_value(json_object_get(t, "before_ms")),
+               json_number_value(json_object_get(t, "after_ms")));
     }
-    if (w->json) {
-        json_t *o = plan_result_json(in, &r);
-        if (o)
-            json_object_set_new(o, "elapsed_ms", json_real(clock_ms_since(start)));
+}
+
+/* Plans the changed instance as well and shows both. */
+static int run_changed(struct wish *w, json_t *root, const struct solved *before, int64_t start)
+{
+    struct solved after;
+    struct err e;
+    const char *code = "badinstance";
+    json_t *changes = json_array();
+    bool ok = true;
+    for (size_t i = 0; ok && i < w->change_count; i++) {
+        ok = whatif_apply(root, w->changes[i], &e);
+        json_array_append_new(changes, json_string(w->changes[i]));
+    }
+    after = (struct solved){0};
+    ok = ok && solve(w, root, clock_now_ns(), &after, &code, &e);
+    int exit_code = ok ? 0 : fail(w, code, &e);
+    if (ok) {
+        json_t *o = whatif_compare(before->in, &before->r, after.in, &after.r);
+        if (w->json) {
+            json_object_set(o, "changes", changes);
+            json_t *both =
+                json_pack("{s:o,s:o,s:o}", "what_if", o, "before", answer_json(before, start),
+                          "after", answer_json(&after, start));
+            cli_print_json(both);
+            json_decref(both);
+        } else {
+            print_compared(o);
+            json_decref(o);
+        }
+    }
+    json_decref(changes);
+    solved_clear(&after);
+    return exit_code;
+}
+
+static int run(struct wish *w)
+{
+    int64_t start = clock_now_ns();
+    struct solved x = {0};
+    struct err e;
+    const char *code = "badinstance";
+    json_t *root = read_json(w->file, &e);
+    int exit_code = 0;
+    if (!root || !solve(w, root, start, &x, &code, &e)) {
+        exit_code = fail(w, code, &e);
+    } else if (w->change_count > 0) {
+        exit_code = run_changed(w, root, &x, start);
+    } else if (w->json) {
+        json_t *o = answer_json(&x, start);
         cli_print_json(o);
         json_decref(o);
     } else {
-        print_result(in, &r);
+        print_result(x.in, &x.r);
     }
-    plan_result_clear(in, &r);
-    plan_instance_free(in);
-    return 0;
+    json_decref(root);
+    solved_clear(&x);
+    return exit_code;
 }
 
 int cli_plan(int argc, char **argv)

@@ -8,11 +8,19 @@
 #include "base/buf.h"
 #include "base/file.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PROBE_CELLS_MAX 20000u /* modules x devices that are tried by the evaluator */
 #define PATH_MAX_BYTES 4096u
+
+/* "2.1", "12.5", "2900": three digits without an exponent. */
+static const char *ms_text(char *to, size_t size, double ms)
+{
+    (void)snprintf(to, size, fabs(ms) >= 100 ? "%.0f" : "%.3g", ms);
+    return to;
+}
 
 struct choice {
     uint32_t here, next; /* devices; next UINT32_MAX: nowhere else */
@@ -65,19 +73,17 @@ static char *reason(struct search *s, uint32_t m, const bool *placed)
     if (sites->count > 1)
         return text_format("one of %u places", sites->count);
     struct choice c = choose(s, m, placed);
-    double ms = plan_run(in, m, c.here);
-    if (c.next == UINT32_MAX)
-        return text_format("the only device with room from which it can be used: %.3g ms", ms);
-    const char *next = in->devices[c.next].name;
-    double next_ms = plan_run(in, m, c.next);
+    char here_ms[32], next_ms[32], gain[32];
+    (void)ms_text(here_ms, sizeof(here_ms), plan_run(in, m, c.here));
     if (s->v.user_first[m] == s->v.user_first[m + 1])
-        return text_format("nothing asks for it; has room: %.3g ms", ms);
-    if (c.fastest)
-        return text_format("fastest with room: %.3g ms; next best %.100s %.3g ms (%+.3g ms in all)",
-                           ms, next, next_ms, c.gain);
-    return text_format("%.3g ms here, least with transfers and waiting; next best %.100s %.3g ms "
-                       "(%+.3g ms in all)",
-                       ms, next, next_ms, c.gain);
+        return text_format("nothing asks for it; has room: %s ms", here_ms);
+    if (c.next == UINT32_MAX)
+        return text_format("the only device with room from which it can be used: %s ms", here_ms);
+    (void)ms_text(next_ms, sizeof(next_ms), plan_run(in, m, c.next));
+    return text_format("%s: %s ms; next best %.100s %s ms (%s%s ms in all)",
+                       c.fastest ? "fastest with room" : "least with transfers and waiting",
+                       here_ms, in->devices[c.next].name, next_ms, c.gain < 0 ? "" : "+",
+                       ms_text(gain, sizeof(gain), c.gain));
 }
 
 /* ---- paths ---- */
@@ -145,10 +151,14 @@ static char *path_text(const struct search *s, uint32_t request, double t)
         double ran = q->runs[i] * plan_run(in, c->module, d) / (rho ? 1 - rho[d] : 1);
         (void)last_to_come(s, q, m, i, route, &left);
         double waited = s->v.finish[i] - ran - s->v.ready[i];
-        buf_fmt(&b, " -> %.60s on %.60s (sent %.3g, waited %.3g, ran %.3g ms)", c->id,
-                in->devices[d].name, s->v.ready[i] - left, waited > 1e-9 ? waited : 0, ran);
+        char sent[32], queued[32], run[32];
+        buf_fmt(&b, " -> %.60s on %.60s (sent %s, waited %s, ran %s ms)", c->id,
+                in->devices[d].name, ms_text(sent, sizeof(sent), s->v.ready[i] - left),
+                ms_text(queued, sizeof(queued), waited > 1e-9 ? waited : 0),
+                ms_text(run, sizeof(run), ran));
     }
-    buf_fmt(&b, " -> answer (sent %.3g ms)", t - end);
+    char back[32];
+    buf_fmt(&b, " -> answer (sent %s ms)", ms_text(back, sizeof(back), t - end));
     free(chain);
     char *text = buf_take(&b);
     return text ? text : strdup("too long to be shown");
