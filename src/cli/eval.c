@@ -82,8 +82,8 @@ static bool read_case(const struct eval *v, const json_t *row, struct request *r
 /* The best answer as text. */
 static void best_answer(const json_t *answer, char *to, size_t size)
 {
-    static const char *const names[] = {"label", "answer", "generated_text"};
-    const json_t *first = json_array_get(answer, 0);
+    static const char *const names[] = {"label", "answer", "generated_text", "text"};
+    const json_t *first = json_is_object(answer) ? answer : json_array_get(answer, 0);
     to[0] = 0;
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         const char *text = json_string_value(json_object_get(first, names[i]));

@@ -43,6 +43,10 @@ static void print_row(const json_t *row)
 
 static void print_answer(const json_t *answer)
 {
+    if (json_is_object(answer)) { /* of speech: {"text"} */
+        printf("%s\n", str(answer, "text"));
+        return;
+    }
     bool vector = json_is_number(json_array_get(answer, 0));
     for (size_t i = 0; i < json_array_size(answer); i++) {
         const json_t *row = json_array_get(answer, i);
