@@ -286,7 +286,7 @@ static bool token_texts(const struct tokenizer *t, const int64_t *ids, size_t n,
         if (a && a->special && skip_special)
             continue;
         if (a) {
-            text = strdup(a->content);
+            text = strdup(a->match);
         } else if (ids[i] >= 0 && ids[i] < t->id_count && t->by_id[ids[i]]) {
             const struct tok_entry *x = &t->vocabulary.entries[t->by_id[ids[i]] - 1];
             text = strndup(t->vocabulary.text + x->at, x->size);

@@ -94,7 +94,8 @@ struct tok_item {                /* of a template */
 
 struct tok_added {
     char *content;
-    size_t size;
+    char *match;                 /* what is looked for: the content, in normal form where that is meant */
+    size_t size;                 /* of match */
     int32_t id;
     bool special, lstrip, rstrip, single_word, normalized;
 };
@@ -139,6 +140,8 @@ bool tok_normalize(const struct tokenizer *t, char **text, size_t *size, struct 
 bool tok_utf8_ok(const char *text, size_t size, size_t *where);
 /* Decodes one character; returns its bytes. */
 int tok_char(const char *text, size_t size, int32_t *ret);
+bool tok_is_space(int32_t c); /* White_Space of Unicode */
+bool tok_is_word(int32_t c);  /* letters, marks, digits and letter numbers, connectors, joiners */
 
 /* tok_split.c */
 bool tok_compile(const char *pattern, bool literal, pcre2_code **ret, struct err *e);

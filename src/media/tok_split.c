@@ -9,7 +9,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+#define GPT2_PATTERN                                                                               \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+/* What the tokenizers library means by \w; that of PCRE2 lacks marks and joiners, and has all numbers. */
+#define WORD "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]"
+#define NO_WORD_OR_SPACE "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}\\s]"
 #define ASCII_PUNCTUATION "[!-/:-@\\[-`{-~]"
 
 bool tok_compile(const char *pattern, bool literal, pcre2_code **ret, struct err *e)
@@ -26,14 +30,16 @@ bool tok_compile(const char *pattern, bool literal, pcre2_code **ret, struct err
     }
     PCRE2_UCHAR reason[120] = {0};
     (void)pcre2_get_error_message(code, reason, sizeof(reason));
-    return err_set(e, ERR_UNSUPPORTED, "pattern '%.80s': %s at %zu", pattern, (const char *)reason, at);
+    return err_set(e, ERR_UNSUPPORTED, "pattern '%.80s': %s at %zu", pattern, (const char *)reason,
+                   at);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------ */
 
 static bool behavior_of(const char *name, enum tok_behavior *ret, struct err *e)
 {
-    static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"};
+    static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious",
+                                        "MergedWithNext", "Contiguous"};
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (strcmp(names[i], name) == 0) {
             *ret = (enum tok_behavior)i;
@@ -49,8 +55,10 @@ static bool read_split(struct tok_split *s, const json_t *o, struct err *e)
     const char *regex = json_string_value(json_object_get(pattern, "Regex"));
     const char *behavior;
     if (!plain && !regex)
-        return err_set(e, ERR_INVALID, "pre-tokenizer Split: 'pattern' should hold String or Regex");
-    return json_need_str(o, "pre-tokenizer", "behavior", &behavior, e) && behavior_of(behavior, &s->behavior, e) &&
+        return err_set(e, ERR_INVALID,
+                       "pre-tokenizer Split: 'pattern' should hold String or Regex");
+    return json_need_str(o, "pre-tokenizer", "behavior", &behavior, e) &&
+           behavior_of(behavior, &s->behavior, e) &&
            json_opt_bool(o, "pre-tokenizer", "invert", &s->invert, e) &&
            tok_compile(plain ? plain : regex, plain != NULL, &s->regex, e);
 }
@@ -72,7 +80,7 @@ struct split_row {
 };
 
 static const struct split_row split_rows[] = {
-    {"Whitespace", "\\w+|[^\\w\\s]+", SPLIT_REMOVED, true},
+    {"Whitespace", WORD "+|" NO_WORD_OR_SPACE "+", SPLIT_REMOVED, true},
     {"WhitespaceSplit", "\\s+", SPLIT_REMOVED, false},
     {"Punctuation", ASCII_PUNCTUATION "|\\p{P}", SPLIT_ISOLATED, false},
 };
@@ -85,7 +93,8 @@ static struct tok_split *next_split(struct tokenizer *t, struct err *e)
     return NULL;
 }
 
-static bool add_row(struct tokenizer *t, const char *pattern, enum tok_behavior behavior, bool invert, struct err *e)
+static bool add_row(struct tokenizer *t, const char *pattern, enum tok_behavior behavior,
+                    bool invert, struct err *e)
 {
     struct tok_split *s = next_split(t, e);
     if (!s)
@@ -150,7 +159,8 @@ bool tok_read_splits(struct tokenizer *t, const json_t *o, struct err *e)
 /* Bytes that are printable keep their letter; the others take those from 256 on, in order. */
 static bool is_plain(int byte)
 {
-    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
+    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) ||
+           (byte >= 0xAE && byte <= 0xFF);
 }
 
 static int letter_of(int byte)
@@ -265,19 +275,20 @@ struct engine {
     pcre2_match_context *context;
 };
 
-static bool cut_piece(const struct tok_split *s, const struct engine *en, const char *text, struct tok_span span,
-                      struct tok_pieces *out, struct err *e)
+static bool cut_piece(const struct tok_split *s, const struct engine *en, const char *text,
+                      struct tok_span span, struct tok_pieces *out, struct err *e)
 {
     struct cutter c = {.split = s, .out = out, .base = span.at, .e = e};
     const char *p = text + span.at;
     size_t at = 0, from = 0;
     int r = 0;
-    while (from <= span.size &&
-           (r = pcre2_match(s->regex, (PCRE2_SPTR)p, span.size, from, PCRE2_NO_UTF_CHECK, en->match, en->context)) > 0) {
+    while (from <= span.size && (r = pcre2_match(s->regex, (PCRE2_SPTR)p, span.size, from,
+                                                 PCRE2_NO_UTF_CHECK, en->match, en->context)) > 0) {
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(en->match);
         if (v[1] <= v[0]) {
             int32_t ignored;
-            from = v[1] < span.size ? v[1] + (size_t)tok_char(p + v[1], span.size - v[1], &ignored) : span.size + 1;
+            from = v[1] < span.size ? v[1] + (size_t)tok_char(p + v[1], span.size - v[1], &ignored)
+                                    : span.size + 1;
             continue;
         }
         if (!stretch(&c, at, v[0] - at, s->invert) || !stretch(&c, v[0], v[1] - v[0], !s->invert))
@@ -291,7 +302,8 @@ static bool cut_piece(const struct tok_split *s, const struct engine *en, const 
 
 static bool cut_all(const struct tok_split *s, struct tok_pieces *p, struct err *e)
 {
-    struct engine en = {pcre2_match_data_create_from_pattern(s->regex, NULL), pcre2_match_context_create(NULL)};
+    struct engine en = {pcre2_match_data_create_from_pattern(s->regex, NULL),
+                        pcre2_match_context_create(NULL)};
     struct tok_pieces out = {0};
     bool ok = (en.match && en.context) || err_set(e, ERR_MEMORY, "tokenizer: no memory");
     if (ok)
@@ -326,26 +338,31 @@ static bool to_letters(struct tok_pieces *p, struct err *e)
     return true;
 }
 
-/* ByteLevel with add_prefix_space: a space before a text that does not begin with one. */
+/* ByteLevel with add_prefix_space: a space before every piece that does not begin with one. */
 static bool prefix_space(struct tok_pieces *p, struct err *e)
 {
-    if (p->count == 0 || p->text[p->spans[0].at] == ' ')
-        return true;
-    char *text = malloc(p->size + 2);
+    char *text = malloc(p->size + p->count + 1);
+    size_t n = 0;
     if (!text)
         return err_set(e, ERR_MEMORY, "tokenizer: no memory");
-    text[0] = ' ';
-    memcpy(text + 1, p->text, p->size + 1);
+    for (size_t i = 0; i < p->count; i++) {
+        struct tok_span *s = &p->spans[i];
+        size_t start = n;
+        if (p->text[s->at] != ' ')
+            text[n++] = ' ';
+        memcpy(text + n, p->text + s->at, s->size);
+        n += s->size;
+        *s = (struct tok_span){start, n - start};
+    }
+    text[n] = 0;
     free(p->text);
     p->text = text;
-    p->size++;
-    for (size_t i = 1; i < p->count; i++)
-        p->spans[i].at++;
-    p->spans[0].size++;
+    p->size = n;
     return true;
 }
 
-bool tok_cut(const struct tokenizer *t, const char *text, size_t size, struct tok_pieces *ret, struct err *e)
+bool tok_cut(const struct tokenizer *t, const char *text, size_t size, struct tok_pieces *ret,
+             struct err *e)
 {
     struct tok_pieces p = {.text = malloc(size + 1), .size = size};
     if (!p.text)

@@ -11,7 +11,8 @@
 int tok_char(const char *text, size_t size, int32_t *ret)
 {
     utf8proc_int32_t c;
-    utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &c);
+    utf8proc_ssize_t n =
+        utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size, &c);
     *ret = n > 0 ? c : -1;
     return n > 0 ? (int)n : 1;
 }
@@ -56,7 +57,8 @@ static bool read_replace(struct tok_norm *n, const json_t *o, struct err *e)
     n->kind = NORM_REPLACE;
     if (!plain && !regex)
         return err_set(e, ERR_INVALID, "normalizer Replace: 'pattern' should hold String or Regex");
-    return copy_text(o, "content", &n->content, e) && tok_compile(plain ? plain : regex, plain != NULL, &n->regex, e);
+    return copy_text(o, "content", &n->content, e) &&
+           tok_compile(plain ? plain : regex, plain != NULL, &n->regex, e);
 }
 
 static bool read_bert(struct tok_norm *n, const json_t *o, struct err *e)
@@ -144,7 +146,8 @@ bool tok_read_normalizer(struct tokenizer *t, const json_t *o, struct err *e)
     }
     if (strcmp(type, "BertNormalizer") == 0)
         return read_bert(n, o, e);
-    return read_form(n, type) || err_set(e, ERR_UNSUPPORTED, "normalizer '%.60s' is not known", type);
+    return read_form(n, type) ||
+           err_set(e, ERR_UNSUPPORTED, "normalizer '%.60s' is not known", type);
 }
 
 void tok_norm_clear(struct tok_norm *n)
@@ -155,11 +158,18 @@ void tok_norm_clear(struct tok_norm *n)
 
 /* ---- steps ------------------------------------------------------------------------------------- */
 
-static bool is_space(int32_t c)
+bool tok_is_space(int32_t c)
 {
     utf8proc_category_t k = utf8proc_category(c);
-    return c == '\t' || c == '\n' || c == '\r' || c == 0x0B || c == 0x0C || c == 0x85 || k == UTF8PROC_CATEGORY_ZS ||
-           k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP;
+    return c == '\t' || c == '\n' || c == '\r' || c == 0x0B || c == 0x0C || c == 0x85 ||
+           k == UTF8PROC_CATEGORY_ZS || k == UTF8PROC_CATEGORY_ZL || k == UTF8PROC_CATEGORY_ZP;
+}
+
+bool tok_is_word(int32_t c)
+{
+    utf8proc_category_t k = utf8proc_category(c);
+    return (k >= UTF8PROC_CATEGORY_LU && k <= UTF8PROC_CATEGORY_NL) || k == UTF8PROC_CATEGORY_PC ||
+           c == 0x200C || c == 0x200D;
 }
 
 /* Full lower case of one character: the only ones that grow are the dotted capital I and final
@@ -212,7 +222,7 @@ static void strip(const char *text, size_t size, bool left, bool right, struct b
     for (size_t i = 0; i < size;) {
         int32_t c;
         size_t n = (size_t)tok_char(text + i, size - i, &c);
-        if (!is_space(c)) {
+        if (!tok_is_space(c)) {
             if (!inside)
                 from = i;
             inside = true;
@@ -225,7 +235,8 @@ static void strip(const char *text, size_t size, bool left, bool right, struct b
     buf_add(b, text + from, to > from ? to - from : 0);
 }
 
-static bool replace(const struct tok_norm *n, const char *text, size_t size, struct buf *b, struct err *e)
+static bool replace(const struct tok_norm *n, const char *text, size_t size, struct buf *b,
+                    struct err *e)
 {
     pcre2_match_data *match = pcre2_match_data_create_from_pattern(n->regex, NULL);
     pcre2_match_context *context = pcre2_match_context_create(NULL);
@@ -237,10 +248,12 @@ static bool replace(const struct tok_norm *n, const char *text, size_t size, str
     (void)pcre2_set_match_limit(context, TOK_MATCH_LIMIT);
     size_t at = 0, from = 0;
     int r = 0;
-    while (from <= size && (r = pcre2_match(n->regex, (PCRE2_SPTR)text, size, from, PCRE2_NO_UTF_CHECK, match, context)) > 0) {
+    while (from <= size && (r = pcre2_match(n->regex, (PCRE2_SPTR)text, size, from,
+                                            PCRE2_NO_UTF_CHECK, match, context)) > 0) {
         const PCRE2_SIZE *v = pcre2_get_ovector_pointer(match);
         if (v[1] <= v[0]) { /* empty: pass over one character */
-            from = v[1] < size ? v[1] + (size_t)tok_char(text + v[1], size - v[1], &(int32_t){0}) : size + 1;
+            from = v[1] < size ? v[1] + (size_t)tok_char(text + v[1], size - v[1], &(int32_t){0})
+                               : size + 1;
             continue;
         }
         buf_add(b, text + at, v[0] - at);
@@ -250,13 +263,15 @@ static bool replace(const struct tok_norm *n, const char *text, size_t size, str
     buf_add(b, text + at, size - at);
     pcre2_match_data_free(match);
     pcre2_match_context_free(context);
-    return r > 0 || r == PCRE2_ERROR_NOMATCH || err_set(e, ERR_INVALID, "text: too hard for the normalizer's pattern");
+    return r > 0 || r == PCRE2_ERROR_NOMATCH ||
+           err_set(e, ERR_INVALID, "text: too hard for the normalizer's pattern");
 }
 
 static bool is_chinese(int32_t c)
 {
-    static const int32_t ranges[][2] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF}, {0x2A700, 0x2B73F},
-                                        {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF}, {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
+    static const int32_t ranges[][2] = {{0x4E00, 0x9FFF},   {0x3400, 0x4DBF},   {0x20000, 0x2A6DF},
+                                        {0x2A700, 0x2B73F}, {0x2B740, 0x2B81F}, {0x2B920, 0x2CEAF},
+                                        {0xF900, 0xFAFF},   {0x2F800, 0x2FA1F}};
     for (size_t i = 0; i < ARRAY_LEN(ranges); i++)
         if (c >= ranges[i][0] && c <= ranges[i][1])
             return true;
@@ -268,7 +283,8 @@ static bool is_control(int32_t c)
     if (c == '\t' || c == '\n' || c == '\r')
         return false;
     utf8proc_category_t k = utf8proc_category(c);
-    return k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF || k == UTF8PROC_CATEGORY_CN || k == UTF8PROC_CATEGORY_CO;
+    return k == UTF8PROC_CATEGORY_CC || k == UTF8PROC_CATEGORY_CF ||
+           k == UTF8PROC_CATEGORY_CO; /* unassigned stay */
 }
 
 static void bert_clean(const struct tok_norm *n, const char *text, size_t size, struct buf *b)
@@ -278,7 +294,7 @@ static void bert_clean(const struct tok_norm *n, const char *text, size_t size, 
         i += (size_t)tok_char(text + i, size - i, &c);
         if (n->clean && (c == 0 || c == 0xFFFD || is_control(c)))
             continue;
-        if (n->clean && is_space(c))
+        if (n->clean && tok_is_space(c))
             c = ' ';
         bool chinese = n->chinese && is_chinese(c);
         if (chinese)
@@ -289,14 +305,16 @@ static void bert_clean(const struct tok_norm *n, const char *text, size_t size, 
     }
 }
 
-static bool bert(const struct tok_norm *n, const char *text, size_t size, struct buf *b, struct err *e)
+static bool bert(const struct tok_norm *n, const char *text, size_t size, struct buf *b,
+                 struct err *e)
 {
     struct buf clean = BUF_INIT(NORMAL_MAX), plain = BUF_INIT(NORMAL_MAX);
     bert_clean(n, text, size, &clean);
     bool ok = buf_ok(&clean, "text", e);
     if (ok && n->accents) {
         struct buf apart = BUF_INIT(NORMAL_MAX);
-        ok = to_form(clean.data ? clean.data : "", clean.size, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE, &apart, e);
+        ok = to_form(clean.data ? clean.data : "", clean.size, UTF8PROC_DECOMPOSE | UTF8PROC_STABLE,
+                     &apart, e);
         drop_marks(apart.data, apart.size, &plain);
         buf_clear(&apart);
     } else {
@@ -311,7 +329,8 @@ static bool bert(const struct tok_norm *n, const char *text, size_t size, struct
     return ok;
 }
 
-static bool apply(const struct tok_norm *n, const char *text, size_t size, struct buf *b, struct err *e)
+static bool apply(const struct tok_norm *n, const char *text, size_t size, struct buf *b,
+                  struct err *e)
 {
     switch (n->kind) {
     case NORM_LOWER:

@@ -24,13 +24,21 @@ static bool read_added(struct tokenizer *t, const json_t *o, struct err *e)
         !json_opt_bool(o, "added token", "normalized", &a->normalized, e))
         return false;
     a->id = (int32_t)id;
-    a->size = strlen(content);
-    if (a->size == 0)
+    if (!*content)
         return true; /* matches nothing */
-    a->content = strdup(content);
-    if (!a->content)
-        return err_set(e, ERR_MEMORY, "tokenizer: no memory");
     t->added_count++;
+    a->content = strdup(content);
+    a->match = strdup(content);
+    a->size = strlen(content);
+    return (a->content && a->match) || err_set(e, ERR_MEMORY, "tokenizer: no memory");
+}
+
+/* What is looked for in normalized text is in normal form itself. */
+static bool normalize_added(struct tokenizer *t, struct err *e)
+{
+    for (int i = 0; i < t->added_count; i++)
+        if (t->added[i].normalized && !tok_normalize(t, &t->added[i].match, &t->added[i].size, e))
+            return false;
     return true;
 }
 
@@ -52,19 +60,24 @@ static bool read_all_added(struct tokenizer *t, const json_t *root, struct err *
 
 /* ---- special tokens around the text --------------------------------------------------------------------- */
 
-static bool template_item(const json_t *root, const json_t *o, struct tok_item *to, int *count, struct err *e)
+static bool template_item(const json_t *root, const json_t *o, struct tok_item *to, int *count,
+                          struct err *e)
 {
-    const json_t *sequence = json_object_get(o, "Sequence"), *special = json_object_get(o, "SpecialToken");
+    const json_t *sequence = json_object_get(o, "Sequence"),
+                 *special = json_object_get(o, "SpecialToken");
     const json_t *inner = sequence ? sequence : special;
     const char *id;
     uint64_t type = 0;
-    if (!json_need_str(inner, "template", "id", &id, e) || !json_opt_u64(inner, "template", "type_id", 1000, &type, e))
+    if (!json_need_str(inner, "template", "id", &id, e) ||
+        !json_opt_u64(inner, "template", "type_id", 1000, &type, e))
         return false;
     if (sequence) {
-        to[(*count)++] = (struct tok_item){.sequence = true, .which = strcmp(id, "B") == 0, .type = (int)type};
+        to[(*count)++] =
+            (struct tok_item){.sequence = true, .which = strcmp(id, "B") == 0, .type = (int)type};
         return true;
     }
-    const json_t *ids = json_object_get(json_object_get(json_object_get(root, "special_tokens"), id), "ids");
+    const json_t *ids =
+        json_object_get(json_object_get(json_object_get(root, "special_tokens"), id), "ids");
     if (json_array_size(ids) == 0)
         return err_set(e, ERR_INVALID, "template: special token '%.40s' has no ids", id);
     for (size_t i = 0; i < json_array_size(ids); i++) {
@@ -78,7 +91,8 @@ static bool template_item(const json_t *root, const json_t *o, struct tok_item *
     return true;
 }
 
-static bool read_template(const json_t *o, const char *key, struct tok_item *to, int *count, struct err *e)
+static bool read_template(const json_t *o, const char *key, struct tok_item *to, int *count,
+                          struct err *e)
 {
     json_t *list;
     if (!json_need_array(o, "template", key, TOK_TEMPLATE_MAX / 2, &list, e))
@@ -109,8 +123,12 @@ static bool read_cls_sep(struct tokenizer *t, const json_t *o, bool roberta, str
     memcpy(t->single, single, sizeof(single));
     t->single_count = 3;
     int second = roberta ? 0 : 1;
-    const struct tok_item pair[] = {{.id = cls}, {.sequence = true}, {.id = sep}, {.id = sep},
-                                    {.sequence = true, .which = 1, .type = second}, {.id = sep, .type = second}};
+    const struct tok_item pair[] = {{.id = cls},
+                                    {.sequence = true},
+                                    {.id = sep},
+                                    {.id = sep},
+                                    {.sequence = true, .which = 1, .type = second},
+                                    {.id = sep, .type = second}};
     for (int i = 0; i < 6; i++)
         if (roberta || i != 3)
             t->pair[t->pair_count++] = pair[i];
@@ -157,12 +175,14 @@ static bool direction(const json_t *o, const char *what, bool *left, struct err 
     if (!json_opt_str(o, what, "direction", &text, e))
         return false;
     *left = strcmp(text, "Left") == 0;
-    return *left || strcmp(text, "Right") == 0 || err_set(e, ERR_INVALID, "%s: direction '%.20s'", what, text);
+    return *left || strcmp(text, "Right") == 0 ||
+           err_set(e, ERR_INVALID, "%s: direction '%.20s'", what, text);
 }
 
 static bool read_length(struct tokenizer *t, const json_t *root, struct err *e)
 {
-    const json_t *cut = json_object_get(root, "truncation"), *pad = json_object_get(root, "padding");
+    const json_t *cut = json_object_get(root, "truncation"),
+                 *pad = json_object_get(root, "padding");
     uint64_t max = 0, id = 0, type = 0, multiple = 0, fixed = 0;
     if (json_is_object(cut)) {
         if (!json_need_u64(cut, "truncation", "max_length", TOKENIZER_IDS_MAX, &max, e) ||
@@ -174,7 +194,8 @@ static bool read_length(struct tokenizer *t, const json_t *root, struct err *e)
         return true;
     const json_t *strategy = json_object_get(pad, "strategy");
     t->pad = true;
-    if (json_is_object(strategy) && !json_need_u64(strategy, "padding", "Fixed", TOKENIZER_IDS_MAX, &fixed, e))
+    if (json_is_object(strategy) &&
+        !json_need_u64(strategy, "padding", "Fixed", TOKENIZER_IDS_MAX, &fixed, e))
         return false;
     if (!direction(pad, "padding", &t->pad_left, e) ||
         !json_opt_u64(pad, "padding", "pad_to_multiple_of", 65536, &multiple, e) ||
@@ -192,9 +213,10 @@ static bool read_length(struct tokenizer *t, const json_t *root, struct err *e)
 
 static bool read_all(struct tokenizer *t, const json_t *root, struct err *e)
 {
-    return tok_read_model(t, json_object_get(root, "model"), e) && tok_index_ids(t, e) && read_all_added(t, root, e) &&
+    return tok_read_model(t, json_object_get(root, "model"), e) && tok_index_ids(t, e) &&
+           read_all_added(t, root, e) &&
            tok_read_normalizer(t, json_object_get(root, "normalizer"), e) &&
-           tok_read_splits(t, json_object_get(root, "pre_tokenizer"), e) &&
+           normalize_added(t, e) && tok_read_splits(t, json_object_get(root, "pre_tokenizer"), e) &&
            read_post(t, json_object_get(root, "post_processor"), e) &&
            tok_read_decoder(t, json_object_get(root, "decoder"), e) && read_length(t, root, e);
 }
@@ -202,7 +224,8 @@ static bool read_all(struct tokenizer *t, const json_t *root, struct err *e)
 bool tokenizer_create(const char *json, size_t size, struct tokenizer **ret, struct err *e)
 {
     if (size > TOKENIZER_FILE_MAX)
-        return err_set(e, ERR_TOO_LARGE, "tokenizer: %zu bytes, limit %zu", size, TOKENIZER_FILE_MAX);
+        return err_set(e, ERR_TOO_LARGE, "tokenizer: %zu bytes, limit %zu", size,
+                       TOKENIZER_FILE_MAX);
     json_t *root = json_parse("tokenizer", json, size, e);
     if (!root)
         return false;
@@ -230,8 +253,10 @@ void tokenizer_destroy(struct tokenizer *t)
         free(t->decoders[i].a);
         free(t->decoders[i].b);
     }
-    for (int i = 0; i < t->added_count; i++)
+    for (int i = 0; i < t->added_count; i++) {
         free(t->added[i].content);
+        free(t->added[i].match);
+    }
     free(t->added);
     free(t->by_id);
     free(t->prefix);
@@ -254,7 +279,7 @@ static bool is_word(const char *text, size_t size)
 {
     int32_t c;
     (void)tok_char(text, size, &c);
-    return c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c > 0x7F;
+    return tok_is_word(c);
 }
 
 static bool stands_alone(const char *text, size_t size, size_t at, size_t n)
@@ -262,33 +287,74 @@ static bool stands_alone(const char *text, size_t size, size_t at, size_t n)
     size_t before = at;
     while (before > 0 && ((unsigned char)text[--before] & 0xC0) == 0x80) {
     }
-    return (at == 0 || !is_word(text + before, at - before)) && (at + n >= size || !is_word(text + at + n, size - at - n));
+    return (at == 0 || !is_word(text + before, at - before)) &&
+           (at + n >= size || !is_word(text + at + n, size - at - n));
 }
 
-/* The first added token in text (the longest of those at one place); NULL: none. */
-static const struct tok_added *first_added(const struct tokenizer *t, const char *text, size_t size, bool normalized,
-                                           size_t *at)
+/* Where a is next in text, from `from` on; size: nowhere. */
+static size_t find_added(const struct tok_added *a, const char *text, size_t size, size_t from)
+{
+    while (a->size && a->size <= size - from) {
+        const char *found = memmem(text + from, size - from, a->match, a->size);
+        if (!found)
+            break;
+        from = (size_t)(found - text);
+        if (!a->single_word || stands_alone(text, size, from, a->size))
+            return from;
+        from++;
+    }
+    return size;
+}
+
+/* Added tokens of one text: where each is next.  Each is looked for anew only when it has been
+ * passed, so that a text full of one of them does not make the search for the others quadratic. */
+struct finder {
+    const struct tokenizer *t;
+    const char *text;
+    size_t size;
+    bool normalized;
+    size_t *next; /* by added token; owned */
+};
+
+static bool finder_open(struct finder *f, struct err *e)
+{
+    size_t n = (size_t)f->t->added_count;
+    bool any = false;
+    f->next = NULL;
+    for (size_t i = 0; i < n && !any; i++)
+        any = f->t->added[i].normalized == f->normalized;
+    if (!any)
+        return true;
+    f->next = malloc(n * sizeof(*f->next));
+    if (!f->next)
+        return err_set(e, ERR_MEMORY, "tokenizer: no memory");
+    for (size_t i = 0; i < n; i++) {
+        const struct tok_added *a = &f->t->added[i];
+        f->next[i] = a->normalized == f->normalized ? find_added(a, f->text, f->size, 0) : f->size;
+    }
+    return true;
+}
+
+/* The first added token from `from` on (the longest of those at one place); NULL: none. */
+static const struct tok_added *first_added(struct finder *f, size_t from, size_t *at)
 {
     const struct tok_added *best = NULL;
-    for (int i = 0; i < t->added_count; i++) {
-        const struct tok_added *a = &t->added[i];
-        if (a->normalized != normalized || a->size > size)
+    for (int i = 0; f->next && i < f->t->added_count; i++) {
+        const struct tok_added *a = &f->t->added[i];
+        if (f->next[i] < from)
+            f->next[i] = find_added(a, f->text, f->size, from);
+        if (f->next[i] >= f->size)
             continue;
-        const char *found = memmem(text, size, a->content, a->size);
-        while (found && a->single_word && !stands_alone(text, size, (size_t)(found - text), a->size))
-            found = memmem(found + 1, size - (size_t)(found + 1 - text), a->content, a->size);
-        if (!found)
-            continue;
-        size_t where = (size_t)(found - text);
-        if (!best || where < *at || (where == *at && a->size > best->size)) {
+        if (!best || f->next[i] < *at || (f->next[i] == *at && a->size > best->size)) {
             best = a;
-            *at = where;
+            *at = f->next[i];
         }
     }
     return best;
 }
 
-static bool plain_ids(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids, struct err *e)
+static bool plain_ids(const struct tokenizer *t, const char *text, size_t size,
+                      struct tok_list *ids, struct err *e)
 {
     struct tok_pieces p;
     if (size == 0)
@@ -302,18 +368,40 @@ static bool plain_ids(const struct tokenizer *t, const char *text, size_t size, 
     return ok;
 }
 
-static size_t spaces_before(const char *text, size_t end)
+/* Where the spaces that end at `end` begin, not before `from`. */
+static size_t spaces_before(const char *text, size_t from, size_t end)
 {
-    while (end > 0 && strchr(" \t\n\r", text[end - 1]))
-        end--;
+    while (end > from) {
+        size_t at = end - 1;
+        int32_t c;
+        while (at > from && ((unsigned char)text[at] & 0xC0) == 0x80)
+            at--;
+        (void)tok_char(text + at, end - at, &c);
+        if (!tok_is_space(c))
+            break;
+        end = at;
+    }
     return end;
 }
 
-static bool stretch_ids(const struct tokenizer *t, const char *text, size_t size, bool normalized, struct tok_list *ids,
-                        struct err *e);
+static size_t spaces_after(const char *text, size_t from, size_t size)
+{
+    while (from < size) {
+        int32_t c;
+        size_t n = (size_t)tok_char(text + from, size - from, &c);
+        if (!tok_is_space(c))
+            break;
+        from += n;
+    }
+    return from;
+}
+
+static bool stretch_ids(const struct tokenizer *t, const char *text, size_t size, bool normalized,
+                        struct tok_list *ids, struct err *e);
 
 /* Between added tokens that are matched in the raw text: normalize, then those matched after it. */
-static bool normal_ids(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids, struct err *e)
+static bool normal_ids(const struct tokenizer *t, const char *text, size_t size,
+                       struct tok_list *ids, struct err *e)
 {
     char *copy = malloc(size + 1);
     if (!copy)
@@ -326,26 +414,28 @@ static bool normal_ids(const struct tokenizer *t, const char *text, size_t size,
     return ok;
 }
 
-static bool stretch_ids(const struct tokenizer *t, const char *text, size_t size, bool normalized, struct tok_list *ids,
-                        struct err *e)
+static bool stretch_ids(const struct tokenizer *t, const char *text, size_t size, bool normalized,
+                        struct tok_list *ids, struct err *e)
 {
+    struct finder f = {.t = t, .text = text, .size = size, .normalized = normalized};
+    bool (*between)(const struct tokenizer *, const char *, size_t, struct tok_list *,
+                    struct err *) = normalized ? plain_ids : normal_ids;
     size_t from = 0, at = 0;
     const struct tok_added *a;
-    bool ok = true;
-    while (ok && (a = first_added(t, text + from, size - from, normalized, &at))) {
-        size_t end = a->lstrip ? spaces_before(text + from, at) : at;
-        ok = (normalized ? plain_ids(t, text + from, end, ids, e) : normal_ids(t, text + from, end, ids, e)) &&
-             tok_list_add(ids, a->id, e);
-        from += at + a->size;
-        while (a->rstrip && from < size && strchr(" \t\n\r", text[from]))
-            from++;
+    bool ok = finder_open(&f, e);
+    while (ok && (a = first_added(&f, from, &at))) {
+        size_t end = a->lstrip ? spaces_before(text, from, at) : at;
+        ok = between(t, text + from, end - from, ids, e) && tok_list_add(ids, a->id, e);
+        from = at + a->size;
+        if (a->rstrip)
+            from = spaces_after(text, from, size);
     }
-    if (!ok || from >= size)
-        return ok;
-    return normalized ? plain_ids(t, text + from, size - from, ids, e) : normal_ids(t, text + from, size - from, ids, e);
+    free(f.next);
+    return ok && (from >= size || between(t, text + from, size - from, ids, e));
 }
 
-static bool text_ids(const struct tokenizer *t, const char *text, struct tok_list *ids, struct err *e)
+static bool text_ids(const struct tokenizer *t, const char *text, struct tok_list *ids,
+                     struct err *e)
 {
     size_t size = strlen(text), where;
     if (size > TOKENIZER_TEXT_MAX)
@@ -373,7 +463,8 @@ static void cut_list(const struct tokenizer *t, struct tok_list *l, size_t keep)
 }
 
 /* Longest first: the longer of two texts gives way. */
-static void truncate_lists(const struct tokenizer *t, struct tok_list *a, struct tok_list *b, size_t special)
+static void truncate_lists(const struct tokenizer *t, struct tok_list *a, struct tok_list *b,
+                           size_t special)
 {
     if (t->truncate == 0)
         return;
@@ -428,8 +519,8 @@ static void put(struct token_ids *ret, size_t at, int64_t id, int type)
     ret->type_ids[at] = type;
 }
 
-static bool assemble(const struct tokenizer *t, const struct tok_list *lists, const struct tok_item *items, int count,
-                     struct token_ids *ret, struct err *e)
+static bool assemble(const struct tokenizer *t, const struct tok_list *lists,
+                     const struct tok_item *items, int count, struct token_ids *ret, struct err *e)
 {
     size_t n = special_count(items, count), at = 0;
     for (int i = 0; i < count; i++)
@@ -453,9 +544,11 @@ static bool assemble(const struct tokenizer *t, const struct tok_list *lists, co
     return true;
 }
 
-bool tokenizer_encode(const struct tokenizer *t, const char *text, const char *pair, struct token_ids *ret, struct err *e)
+bool tokenizer_encode(const struct tokenizer *t, const char *text, const char *pair,
+                      struct token_ids *ret, struct err *e)
 {
-    static const struct tok_item bare[] = {{.sequence = true}, {.sequence = true, .which = 1, .type = 1}};
+    static const struct tok_item bare[] = {{.sequence = true},
+                                           {.sequence = true, .which = 1, .type = 1}};
     struct tok_list lists[2] = {{0}, {0}};
     const struct tok_item *items = pair ? t->pair : t->single;
     int count = pair ? t->pair_count : t->single_count;

@@ -1,0 +1,242 @@
+/* test_tokenizer.c - ids and texts against golden rows (tests/golden/tokenizer/make.py), and what is refused. */
+#include "base/file.h"
+#include "base/json.h"
+#include "base/num.h"
+#include "media/tokenizer.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define FILE_MAX ((size_t)1 << 20)
+#define SHOWN_MAX 20 /* rows that differ are all counted; the first ones are shown */
+
+static char *load(const char *name, const char *kind, size_t *size)
+{
+    struct err e;
+    char *data = NULL;
+    const char *dir = getenv("S2M3_GOLDEN");
+    char *path = text_format("%s/tokenizer/%s.%s.json", dir ? dir : "tests/golden", name, kind);
+    assert_non_null(path);
+    if (!file_read(path, FILE_MAX, &data, size, &e))
+        fail_msg("%s", e.text);
+    free(path);
+    return data;
+}
+
+static struct tokenizer *open_golden(const char *name)
+{
+    size_t size;
+    struct err e;
+    struct tokenizer *t = NULL;
+    char *json = load(name, "tokenizer", &size);
+    if (!tokenizer_create(json, size, &t, &e))
+        fail_msg("%s: %s", name, e.text);
+    free(json);
+    return t;
+}
+
+static bool same_list(const json_t *want, const int64_t *got, size_t n)
+{
+    bool same = json_array_size(want) == n;
+    for (size_t i = 0; same && i < n; i++)
+        same = json_integer_value(json_array_get(want, i)) == got[i];
+    return same;
+}
+
+static void show_ids(const char *what, const int64_t *ids, size_t n)
+{
+    fprintf(stderr, "  %s:", what);
+    for (size_t i = 0; i < n; i++)
+        fprintf(stderr, " %lld", (long long)ids[i]);
+    fprintf(stderr, "\n");
+}
+
+static bool check_encode(const struct tokenizer *t, const json_t *row, bool show)
+{
+    struct err e;
+    struct token_ids got = {0};
+    const char *text = json_string_value(json_object_get(row, "text"));
+    if (!tokenizer_encode(t, text, json_string_value(json_object_get(row, "pair")), &got, &e)) {
+        fprintf(stderr, "'%s': %s\n", text, e.text);
+        return false;
+    }
+    bool same = same_list(json_object_get(row, "ids"), got.ids, got.n) &&
+                same_list(json_object_get(row, "mask"), got.mask, got.n) &&
+                same_list(json_object_get(row, "type_ids"), got.type_ids, got.n);
+    if (!same && show) {
+        char *want = json_text(row);
+        fprintf(stderr, "%s\n", want);
+        show_ids("ids", got.ids, got.n);
+        show_ids("types", got.type_ids, got.n);
+        free(want);
+    }
+    token_ids_clear(&got);
+    return same;
+}
+
+static bool check_decode(const struct tokenizer *t, const json_t *row, bool skip, bool show)
+{
+    struct err e;
+    char *got = NULL;
+    const json_t *list = json_object_get(row, "ids");
+    const char *want = json_string_value(json_object_get(row, skip ? "decoded" : "decoded_all"));
+    size_t n = json_array_size(list);
+    int64_t *ids = calloc(n + 1, sizeof(*ids));
+    assert_non_null(ids);
+    for (size_t i = 0; i < n; i++)
+        ids[i] = json_integer_value(json_array_get(list, i));
+    if (!tokenizer_decode(t, ids, n, skip, &got, &e))
+        fail_msg("%s", e.text);
+    bool same = strcmp(got, want) == 0;
+    if (!same && show)
+        fprintf(stderr, "decode: want '%s', got '%s'\n", want, got);
+    free(ids);
+    free(got);
+    return same;
+}
+
+static void check_golden(void **state)
+{
+    const char *name = *state;
+    size_t size;
+    int wrong = 0;
+    struct tokenizer *t = open_golden(name);
+    char *text = load(name, "rows", &size);
+    json_t *rows = json_parse(name, text, size, NULL);
+    assert_true(json_array_size(rows) > 100);
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_t *row = json_array_get(rows, i);
+        wrong += !check_encode(t, row, wrong < SHOWN_MAX);
+        wrong += !check_decode(t, row, true, wrong < SHOWN_MAX);
+        wrong += !check_decode(t, row, false, wrong < SHOWN_MAX);
+    }
+    json_decref(rows);
+    free(text);
+    tokenizer_destroy(t);
+    if (wrong)
+        fail_msg("%s: %d results differ", name, wrong);
+}
+
+/* ---- what is refused -------------------------------------------------------------------------- */
+
+struct refusal {
+    const char *json, *says;
+    enum err_code code;
+};
+
+static void broken_files_are_refused(void **state)
+{
+    (void)state;
+    static const struct refusal rows[] = {
+        {"{", "tokenizer", ERR_INVALID},
+        {"{}", "model", ERR_INVALID},
+        {"{\"model\":{\"type\":\"Unigram\",\"vocab\":{}}}", "Unigram", ERR_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":-1}}}", "'a'", ERR_INVALID},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":2000000}}}", "'a'", ERR_INVALID},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{\"a\":0},\"unk_token\":\"b\"}}", "'b'",
+         ERR_INVALID},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0}}}", "merges", ERR_INVALID},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a b\"]}}", "row 0",
+         ERR_INVALID},
+        {"{\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0},\"merges\":[\"a\"]}}", "merges",
+         ERR_INVALID},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}},\"normalizer\":{\"type\":\"Nmt\"}}",
+         "Nmt", ERR_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}},\"pre_tokenizer\":{\"type\":\"Magic\"}}",
+         "Magic", ERR_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}},\"decoder\":{\"type\":\"CTC\"}}", "CTC",
+         ERR_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}},\"post_processor\":{\"type\":\"Other\"}"
+         "}",
+         "Other", ERR_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}},\"pre_tokenizer\":{\"type\":\"Split\","
+         "\"behavior\":\"Removed\","
+         "\"pattern\":{\"Regex\":\"(\"}}}",
+         "pattern", ERR_UNSUPPORTED},
+        {"{\"model\":{\"type\":\"WordLevel\",\"vocab\":{}},\"post_processor\":{\"type\":"
+         "\"TemplateProcessing\","
+         "\"single\":[{\"SpecialToken\":{\"id\":\"[X]\",\"type_id\":0}}],\"pair\":[],\"special_"
+         "tokens\":{}}}",
+         "[X]", ERR_INVALID},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct err e = {0};
+        struct tokenizer *t = NULL;
+        if (tokenizer_create(rows[i].json, strlen(rows[i].json), &t, &e))
+            fail_msg("row %zu was read", i);
+        if (e.code != rows[i].code || !strstr(e.text, rows[i].says))
+            fail_msg("row %zu: code %d, '%s'", i, (int)e.code, e.text);
+    }
+}
+
+static void texts_are_checked(void **state)
+{
+    (void)state;
+    struct err e;
+    struct token_ids ids;
+    struct tokenizer *t = open_golden("bert");
+    assert_false(tokenizer_encode(t, "ab\xFF", NULL, &ids, &e));
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_non_null(strstr(e.text, "byte 2"));
+    assert_false(tokenizer_encode(t, "a", "\xC3", &ids, &e));
+    char *large = calloc(1, TOKENIZER_TEXT_MAX + 2);
+    assert_non_null(large);
+    memset(large, 'a', TOKENIZER_TEXT_MAX + 1);
+    assert_false(tokenizer_encode(t, large, NULL, &ids, &e));
+    assert_int_equal(e.code, ERR_TOO_LARGE);
+    free(large);
+    tokenizer_destroy(t);
+}
+
+static void unknown_ids_are_passed_over(void **state)
+{
+    (void)state;
+    struct err e;
+    char *text = NULL;
+    struct tokenizer *t = open_golden("bert");
+    assert_true(tokenizer_id(t, "[CLS]") == 2 && tokenizer_id(t, "no such token") == -1);
+    int64_t ids[] = {-1, INT64_MIN, INT64_MAX, tokenizer_id(t, "a"), 1999999};
+    assert_true(tokenizer_decode(t, ids, ARRAY_LEN(ids), false, &text, &e));
+    assert_string_equal(text, "a");
+    free(text);
+    assert_true(tokenizer_decode(t, NULL, 0, true, &text, &e));
+    assert_string_equal(text, "");
+    free(text);
+    tokenizer_destroy(t);
+    tokenizer_destroy(NULL);
+}
+
+#define GOLDEN(n)                                                                                  \
+    {                                                                                              \
+        .name = "golden " n, .test_func = check_golden, .initial_state = (char[])                  \
+        {                                                                                          \
+            n                                                                                      \
+        }                                                                                          \
+    }
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        GOLDEN("wordlevel"),
+        GOLDEN("wordlevel_left"),
+        GOLDEN("bytes"),
+        GOLDEN("roberta"),
+        GOLDEN("clip"),
+        GOLDEN("bert"),
+        GOLDEN("bert_cased"),
+        GOLDEN("suffix"),
+        GOLDEN("split_isolated"),
+        GOLDEN("split_merged_with_previous"),
+        GOLDEN("split_merged_with_next"),
+        GOLDEN("split_contiguous"),
+        cmocka_unit_test(broken_files_are_refused),
+        cmocka_unit_test(texts_are_checked),
+        cmocka_unit_test(unknown_ids_are_passed_over),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
