@@ -11,8 +11,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define WORKS_KEPT 32
+
 /* A call under way; big, so it lives on the heap. */
 struct work {
+    struct work *next; /* among those kept for the next call */
     struct node *node;
     struct net_request *request;
     struct cancel *cancel;
@@ -370,26 +373,61 @@ static void reply_answer(struct work *w, struct err *e)
                     release_reply, hold);
 }
 
-static void free_work(struct work *w)
+/* Some are kept: zeroing and giving back 100 KB per call cost more than the rest of a small one. */
+static struct work *take_work(struct node *n)
+{
+    monitor_lock(&n->lock);
+    struct work *w = n->works;
+    if (w) {
+        n->works = w->next;
+        n->work_count--;
+    }
+    monitor_unlock(&n->lock);
+    return w ? w : calloc(1, sizeof(*w));
+}
+
+static void give_work(struct node *n, struct work *w)
 {
     call_clear(&w->call);
     call_answer_clear(&w->answer);
     result_clear(&w->result);
     for (int i = 0; i < w->input_count; i++)
         tensor_clear(&w->inputs[i].tensor);
-    free(w);
+    w->input_count = 0;
+    w->module = NULL;
+    w->answer.times = (struct call_times){0};
+    w->answer.tokens = 0;
+    monitor_lock(&n->lock);
+    bool keep = n->work_count < WORKS_KEPT;
+    if (keep) {
+        w->next = n->works;
+        n->works = w;
+        n->work_count++;
+    }
+    monitor_unlock(&n->lock);
+    if (!keep)
+        free(w);
+}
+
+void node_free_works(struct node *n)
+{
+    for (struct work *w; (w = n->works);) {
+        n->works = w->next;
+        free(w);
+    }
 }
 
 void node_handle_call(struct net_request *r, void *node)
 {
     struct err e = {0};
     struct mem *body = node_body(r, &e);
-    struct work *w = body ? calloc(1, sizeof(*w)) : NULL;
+    struct work *w = body ? take_work(node) : NULL;
     if (!w || !call_read(body, &w->call, &e)) {
         if (body && !w)
             err_set(&e, ERR_MEMORY, "node: no memory");
         mem_unref(body);
-        free(w);
+        if (w)
+            give_work(node, w);
         net_reply_err(r, &e);
         return;
     }
@@ -403,7 +441,7 @@ void node_handle_call(struct net_request *r, void *node)
         reply_answer(w, &e);
     else
         net_reply_err(r, &e);
-    free_work(w);
+    give_work(node, w);
 }
 
 void node_handle_deliver(struct net_request *r, void *node)

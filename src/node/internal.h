@@ -43,6 +43,8 @@ struct node {
     atomic_bool has_id;
     char peer_url[WIRE_URL_MAX], public_url[WIRE_URL_MAX];
     struct held_module *modules;
+    struct work *works; /* call.c: kept for the next calls */
+    int work_count;
     struct link_report links[64]; /* measured since the last heartbeat */
     uint32_t link_count;
     struct err join_error; /* why the last join failed */
@@ -73,6 +75,7 @@ bool node_run(struct node *n, struct held_module *m, const struct named_tensor *
               int64_t deadline_ns, struct cancel *cancel, struct result *ret,
               struct call_times *times, struct err *e);
 /* call.c */
+void node_free_works(struct node *n);
 void node_handle_call(struct net_request *r, void *node);
 void node_handle_deliver(struct net_request *r, void *node);
 /* oip.c */

@@ -142,6 +142,7 @@ bool node_measure(struct node *n, const char *digest, const json_t *dims, struct
     char key[256];
     json_t *row;
     profile_key(n, digest, key, sizeof(key));
+    /* Fetched under the lock too: a sweep would take a blob that no table names yet. */
     (void)pthread_mutex_lock(&n->measure_lock);
     bool ok = state_get(n->state, STATE_PROFILE, key, &row, e);
     if (ok && row) {
@@ -149,7 +150,8 @@ bool node_measure(struct node *n, const char *digest, const json_t *dims, struct
     } else if (ok) {
         *ret = (struct module_report){0};
         (void)snprintf(ret->digest.hex, sizeof(ret->digest.hex), "%s", digest);
-        ok = n->options.exec_kind == EXEC_FAKE || measure_now(n, digest, dims, ret, e);
+        ok = node_fetch(n, digest, e) &&
+             (n->options.exec_kind == EXEC_FAKE || measure_now(n, digest, dims, ret, e));
         json_t *fresh = ok ? module_report_json(ret) : NULL;
         ok = ok && state_put(n->state, STATE_PROFILE, key, fresh, e);
         json_decref(fresh);
@@ -355,8 +357,10 @@ static void follow(struct node *n, struct table *t)
         else
             set_state(n, m, MODULE_FAILED, e.text);
     }
-    if (!n->options.shared_blobs)
+    if (!n->options.shared_blobs && pthread_mutex_trylock(&n->measure_lock) == 0) {
         (void)blobs_sweep(n->blobs, keep_blob, t);
+        (void)pthread_mutex_unlock(&n->measure_lock);
+    }
 }
 
 void *node_loader_run(void *node)

@@ -93,7 +93,6 @@ static void handle_measure(struct net_request *r, void *node)
     const void *data = net_request_body(r, &size);
     json_t *o = json_parse("measure", data, size, &e);
     bool ok = o && json_need_str(o, "measure", "digest", &digest, &e) &&
-              node_fetch(n, digest, &e) &&
               node_measure(n, digest, json_object_get(o, "dims"), &report, &e);
     json_decref(o);
     if (ok)
@@ -327,6 +326,7 @@ void node_free(struct node *n)
         node_unload_all(n);
         exec_destroy(n->exec);
     }
+    node_free_works(n);
     prepare_free(n->prepare);
     meetings_free(n->meetings);
     cache_free(n->cache);
