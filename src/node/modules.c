@@ -204,8 +204,7 @@ struct held_module *node_take_module(struct node *n, const char *digest, int64_t
 void node_give_module(struct node *n, struct held_module *m)
 {
     monitor_lock(&n->lock);
-    if (--m->users == 0)
-        monitor_wake(&n->lock);
+    m->users--; /* nobody is woken: the loader looks again by itself */
     monitor_unlock(&n->lock);
 }
 
