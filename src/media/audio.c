@@ -22,6 +22,7 @@
 
 #define BLOCK_FRAMES 4096
 #define BLOCK_OUT 16384 /* samples that the resampler gives at once */
+#define SAMPLE_MAX 1e6f /* far beyond any sound; the resampler overflows on huge floats */
 #define GROW_MIN ((size_t)1 << 14)
 
 struct source {
@@ -150,8 +151,9 @@ static bool mix(float *samples, size_t frames, size_t channels, struct err *e)
         for (size_t c = 0; c < channels; c++)
             sum += samples[f * channels + c];
         sum *= scale;
-        if (!isfinite(sum))
-            return err_set(e, ERR_INVALID, "audio: a sample is not a finite number");
+        if (!(fabsf(sum) <= SAMPLE_MAX))
+            return err_set(e, ERR_INVALID, "audio: a sample is not a number from %g to %g",
+                           (double)-SAMPLE_MAX, (double)SAMPLE_MAX);
         samples[f] = sum;
     }
     return true;
