@@ -30,7 +30,8 @@ static bool read_one(struct tok_decoder *d, const char *type, const json_t *o, s
     if (strcmp(type, "WordPiece") == 0) {
         d->kind = DECODE_WORDPIECE;
         d->cleanup = true;
-        return copy(o, "prefix", "##", &d->a, e) && json_opt_bool(o, "decoder", "cleanup", &d->cleanup, e);
+        return copy(o, "prefix", "##", &d->a, e) &&
+               json_opt_bool(o, "decoder", "cleanup", &d->cleanup, e);
     }
     if (strcmp(type, "BPEDecoder") == 0) {
         d->kind = DECODE_SUFFIX;
@@ -46,7 +47,8 @@ static bool read_one(struct tok_decoder *d, const char *type, const json_t *o, s
     if (strcmp(type, "Strip") == 0) {
         uint64_t start = 0, stop = 0;
         d->kind = DECODE_STRIP;
-        if (!copy(o, "content", " ", &d->a, e) || !json_opt_u64(o, "decoder", "start", 1000, &start, e) ||
+        if (!copy(o, "content", " ", &d->a, e) ||
+            !json_opt_u64(o, "decoder", "start", 1000, &start, e) ||
             !json_opt_u64(o, "decoder", "stop", 1000, &stop, e))
             return false;
         d->start = (int)start;
@@ -112,9 +114,10 @@ static void replace_all(struct buf *b, const char *text, const char *from, const
 /* English spacing, as the WordPiece decoder of the tokenizers library does it. */
 static char *clean_up(const char *text)
 {
-    static const char *const rows[][2] = {{" .", "."},     {" ?", "?"},     {" !", "!"},     {" ,", ","},
-                                          {" ' ", "'"},    {" n't", "n't"}, {" 'm", "'m"},   {" do not", " don't"},
-                                          {" 's", "'s"},   {" 've", "'ve"}, {" 're", "'re"}};
+    static const char *const rows[][2] = {{" .", "."},     {" ?", "?"},           {" !", "!"},
+                                          {" ,", ","},     {" ' ", "'"},          {" n't", "n't"},
+                                          {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"},
+                                          {" 've", "'ve"}, {" 're", "'re"}};
     char *now = strdup(text);
     for (size_t i = 0; now && i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct buf b = BUF_INIT(TEXT_MAX);
@@ -176,7 +179,8 @@ static void add_valid(struct buf *b, const char *bytes, size_t size)
             /* the rest of a cut-off character is one replacement, not several */
             unsigned char lead = (unsigned char)bytes[i];
             int want = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 1;
-            while (n < want && i + (size_t)n < size && ((unsigned char)bytes[i + (size_t)n] & 0xC0) == 0x80)
+            while (n < want && i + (size_t)n < size &&
+                   ((unsigned char)bytes[i + (size_t)n] & 0xC0) == 0x80)
                 n++;
         }
         i += (size_t)n;
@@ -274,8 +278,8 @@ static const struct tok_added *added_of(const struct tokenizer *t, int64_t id)
     return NULL;
 }
 
-static bool token_texts(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special, struct texts *ret,
-                        struct err *e)
+static bool token_texts(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special,
+                        struct texts *ret, struct err *e)
 {
     ret->list = calloc(n + 1, sizeof(*ret->list));
     if (!ret->list)
@@ -314,8 +318,8 @@ static bool join(const struct texts *t, const char *between, char **ret, struct 
     return ok && (*ret || err_set(e, ERR_MEMORY, "tokenizer: no memory"));
 }
 
-bool tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special, char **ret,
-                      struct err *e)
+bool tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special,
+                      char **ret, struct err *e)
 {
     struct texts texts = {0};
     if (n > TOKENIZER_IDS_MAX)

@@ -67,7 +67,8 @@ static bool grow_entries(struct tok_map *m, size_t size)
 bool tok_map_add(struct tok_map *m, const char *key, size_t size, int32_t id, struct err *e)
 {
     if (m->count >= TOKENIZER_VOCABULARY_MAX)
-        return err_set(e, ERR_TOO_LARGE, "vocabulary: more than the limit of %d tokens", TOKENIZER_VOCABULARY_MAX);
+        return err_set(e, ERR_TOO_LARGE, "vocabulary: more than the limit of %d tokens",
+                       TOKENIZER_VOCABULARY_MAX);
     if ((m->count * 2 >= m->slot_count && !grow_slots(m)) || !grow_entries(m, size))
         return err_set(e, ERR_MEMORY, "vocabulary: no memory");
     uint32_t *slot = slot_of(m, key, size);

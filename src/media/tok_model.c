@@ -31,7 +31,8 @@ static bool read_vocabulary(struct tokenizer *t, const json_t *o, struct err *e)
     const char *key;
     if (!json_need_object(o, "model", "vocab", &vocabulary, e))
         return false;
-    json_object_foreach(vocabulary, key, value) {
+    json_object_foreach(vocabulary, key, value)
+    {
         json_int_t id = json_is_integer(value) ? json_integer_value(value) : -1;
         if (id < 0 || id >= TOKENIZER_VOCABULARY_MAX)
             return err_set(e, ERR_INVALID, "vocabulary: id of '%.40s' should be from 0 to %d", key,
@@ -57,7 +58,8 @@ static uint64_t pair_of(int32_t left, int32_t right)
 }
 
 /* "a b" or ["a","b"]. */
-static bool merge_sides(const json_t *v, const char **left, size_t *left_size, const char **right, struct err *e)
+static bool merge_sides(const json_t *v, const char **left, size_t *left_size, const char **right,
+                        struct err *e)
 {
     if (json_is_array(v) && json_array_size(v) == 2) {
         *left = json_string_value(json_array_get(v, 0));
@@ -85,14 +87,16 @@ static bool add_merge(struct tokenizer *t, const json_t *v, int32_t rank, struct
     size_t prefix = t->prefix ? strlen(t->prefix) : 0;
     if (prefix && strncmp(right, t->prefix, prefix) == 0)
         tail = right + prefix;
-    int32_t a = tok_map_get(&t->vocabulary, left, n), b = tok_map_get(&t->vocabulary, right, strlen(right));
+    int32_t a = tok_map_get(&t->vocabulary, left, n),
+            b = tok_map_get(&t->vocabulary, right, strlen(right));
     struct buf whole = BUF_INIT(1 << 20);
     buf_add(&whole, left, n);
     buf_str(&whole, tail);
     int32_t id = whole.failed ? -1 : tok_map_get(&t->vocabulary, whole.data, whole.size);
     buf_clear(&whole);
     if (a < 0 || b < 0 || id < 0)
-        return err_set(e, ERR_INVALID, "merges: row %d joins '%.*s' and '%.40s', which the vocabulary lacks", rank,
+        return err_set(e, ERR_INVALID,
+                       "merges: row %d joins '%.*s' and '%.40s', which the vocabulary lacks", rank,
                        n < 40 ? (int)n : 40, left, right);
     struct tok_merge *m = merge_slot(t, pair_of(a, b));
     if (m->pair == UINT64_MAX)
@@ -136,7 +140,9 @@ static bool model_kind(struct tokenizer *t, const json_t *o, struct err *e)
     if (!json_opt_str(o, "model", "type", &type, e))
         return false;
     if (!type) /* older files leave it out */
-        type = json_object_get(o, "merges") ? "BPE" : json_object_get(o, "max_input_chars_per_word") ? "WordPiece" : "WordLevel";
+        type = json_object_get(o, "merges")                     ? "BPE"
+               : json_object_get(o, "max_input_chars_per_word") ? "WordPiece"
+                                                                : "WordLevel";
     if (strcmp(type, "WordLevel") == 0)
         t->model = MODEL_WORDLEVEL;
     else if (strcmp(type, "WordPiece") == 0)
@@ -155,9 +161,11 @@ bool tok_read_model(struct tokenizer *t, const json_t *o, struct err *e)
     bool byte_fallback = false;
     if (!json_is_object(o))
         return err_set(e, ERR_INVALID, "'model' is missing");
-    if (!model_kind(t, o, e) || !read_vocabulary(t, o, e) || !json_opt_str(o, "model", "unk_token", &unk, e) ||
+    if (!model_kind(t, o, e) || !read_vocabulary(t, o, e) ||
+        !json_opt_str(o, "model", "unk_token", &unk, e) ||
         !json_opt_u64(o, "model", "max_input_chars_per_word", 1000000, &max_word, e) ||
-        !opt_copy(o, "continuing_subword_prefix", &t->prefix, e) || !opt_copy(o, "end_of_word_suffix", &t->suffix, e) ||
+        !opt_copy(o, "continuing_subword_prefix", &t->prefix, e) ||
+        !opt_copy(o, "end_of_word_suffix", &t->suffix, e) ||
         !json_opt_bool(o, "model", "ignore_merges", &t->ignore_merges, e) ||
         !json_opt_bool(o, "model", "fuse_unk", &t->fuse_unk, e) ||
         !json_opt_bool(o, "model", "byte_fallback", &byte_fallback, e))
@@ -190,12 +198,14 @@ bool tok_index_ids(struct tokenizer *t, struct err *e)
 static bool add_unknown(const struct tokenizer *t, struct tok_list *ids, struct err *e)
 {
     if (t->unk < 0)
-        return err_set(e, ERR_INVALID, "text: has a word that the vocabulary lacks, and there is no unknown token");
+        return err_set(e, ERR_INVALID,
+                       "text: has a word that the vocabulary lacks, and there is no unknown token");
     return tok_list_add(ids, t->unk, e);
 }
 
 /* The longest token at the start of text; its bytes, or 0. */
-static size_t longest(const struct tokenizer *t, const char *text, size_t size, bool inner, int32_t *id)
+static size_t longest(const struct tokenizer *t, const char *text, size_t size, bool inner,
+                      int32_t *id)
 {
     char key[4096];
     size_t prefix = inner && t->prefix ? strlen(t->prefix) : 0;
@@ -214,7 +224,8 @@ static size_t longest(const struct tokenizer *t, const char *text, size_t size, 
     return 0;
 }
 
-static bool wordpiece(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids, struct err *e)
+static bool wordpiece(const struct tokenizer *t, const char *text, size_t size,
+                      struct tok_list *ids, struct err *e)
 {
     size_t start = ids->count;
     int characters = 0;
@@ -322,9 +333,11 @@ static void fill_symbols(const struct tokenizer *t, const char *text, size_t siz
         int32_t id = char_id(t, text + at, n, at == 0, last);
         if (id < 0)
             id = t->unk;
-        bool fused = id == t->unk && t->fuse_unk && b->count > 0 && b->symbols[b->count - 1].id == t->unk;
+        bool fused =
+            id == t->unk && t->fuse_unk && b->count > 0 && b->symbols[b->count - 1].id == t->unk;
         if (id >= 0 && !fused) { /* without an unknown token, what is not known is left out */
-            b->symbols[b->count] = (struct symbol){.id = id, .prev = b->count - 1, .next = b->count + 1};
+            b->symbols[b->count] =
+                (struct symbol){.id = id, .prev = b->count - 1, .next = b->count + 1};
             b->count++;
         }
         at += (size_t)n;
@@ -355,14 +368,17 @@ static void merge_all(const struct tokenizer *t, struct bpe *b)
     }
 }
 
-static bool bpe(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids, struct err *e)
+static bool bpe(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids,
+                struct err *e)
 {
     if (size > PIECE_BYTES_MAX)
-        return err_set(e, ERR_TOO_LARGE, "text: a word of %zu bytes, limit %d", size, PIECE_BYTES_MAX);
+        return err_set(e, ERR_TOO_LARGE, "text: a word of %zu bytes, limit %d", size,
+                       PIECE_BYTES_MAX);
     int32_t whole = t->ignore_merges ? tok_map_get(&t->vocabulary, text, size) : -1;
     if (whole >= 0)
         return tok_list_add(ids, whole, e);
-    struct bpe b = {.symbols = calloc(size + 1, sizeof(*b.symbols)), .heap = calloc(3 * size + 3, sizeof(*b.heap))};
+    struct bpe b = {.symbols = calloc(size + 1, sizeof(*b.symbols)),
+                    .heap = calloc(3 * size + 3, sizeof(*b.heap))};
     bool ok = (b.symbols && b.heap) || err_set(e, ERR_MEMORY, "tokenizer: no memory");
     if (ok) {
         fill_symbols(t, text, size, &b);
@@ -375,7 +391,8 @@ static bool bpe(const struct tokenizer *t, const char *text, size_t size, struct
     return ok;
 }
 
-bool tok_piece_ids(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids, struct err *e)
+bool tok_piece_ids(const struct tokenizer *t, const char *text, size_t size, struct tok_list *ids,
+                   struct err *e)
 {
     if (t->model == MODEL_BPE)
         return bpe(t, text, size, ids, e);

@@ -35,12 +35,12 @@ void token_ids_clear(struct token_ids *t);
 
 /* With special tokens, truncation and padding as the file says.  pair: NULL, or the second text.
  * Texts are UTF-8 and end with 0; invalid UTF-8 is ERR_INVALID with the offset. */
-bool tokenizer_encode(const struct tokenizer *t, const char *text, const char *pair, struct token_ids *ret,
-                      struct err *e);
+bool tokenizer_encode(const struct tokenizer *t, const char *text, const char *pair,
+                      struct token_ids *ret, struct err *e);
 
 /* Ids to text; unknown ids are passed over.  free(). */
-bool tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special, char **ret,
-                      struct err *e);
+bool tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special,
+                      char **ret, struct err *e);
 
 /* Id of a token, or -1. */
 int64_t tokenizer_id(const struct tokenizer *t, const char *token);

@@ -28,7 +28,7 @@ static const char *const files[] = {
     "\"model\":{\"type\":\"BPE\",\"unk_token\":\"[A]\",\"fuse_unk\":true,"
     "\"vocab\":{\"[A]\":0,\"a\":2,\"b\":3,\"ab\":4,\"abab\":5},\"merges\":[\"a b\",\"ab ab\"]}}",
     "{" SPECIAL "\"normalizer\":{\"type\":\"Lowercase\"},\"pre_tokenizer\":{\"type\":\"Sequence\","
-                "\"pretokenizers\":["
+    "\"pretokenizers\":["
     "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-c]\"},\"behavior\":\"MergedWithNext\"},"
     "{\"type\":\"Punctuation\"},{\"type\":\"Digits\",\"individual_digits\":false}]},"
     "\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"[A]\",\"vocab\":{\"[A]\":0,\"a\":2}}}",
