@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define AUTO_LIMIT_MS 1000
+#define LIMIT_USED 0.95 /* of the limit; the rest is for the answer */
 #define LIMIT_MS_MAX 86400000.0
 #define REDUNDANCY_MAX 63
 #define CHANGES_MAX 64
@@ -280,7 +281,7 @@ static bool solve(struct wish *w, const json_t *root, int64_t start, struct solv
     if (!plan_instance_read(root, &ret->in, e))
         return false;
     if (w->limit_ms > 0) {
-        w->deadline = start + (int64_t)(w->limit_ms * 1e6);
+        w->deadline = start + (int64_t)(w->limit_ms * LIMIT_USED * 1e6);
         w->o.stop = out_of_time;
         w->o.stop_ctx = w;
     }

@@ -8,6 +8,7 @@
 
 #define MERGE_MAX (1u << 12) /* entries of a table that is put together of two */
 #define PATIENCE 10u         /* sweeps without gain until steps get shorter */
+#define TIGHT 0.8            /* of all memory is needed */
 #define SCALE_GROWS 1.05
 #define SCALE_LEAST 0.002 /* shorter steps bring nothing any more */
 #define SCALE_FIRST 0.15  /* of the step that would close the gap at once */
@@ -32,7 +33,19 @@ static uint32_t together(const struct search *s, uint32_t a, uint32_t b)
     return count;
 }
 
-/* Largest work first, then always the one that meets most of what is there. */
+/* Whether so much of the memory is needed that large modules have to be placed first. */
+static bool is_tight(const struct plan_instance *in)
+{
+    double need = 0, have = 0;
+    for (uint32_t m = 0; m < in->module_count; m++)
+        need += in->modules[m].memory_bytes;
+    for (uint32_t d = 0; d < in->device_count; d++)
+        have += in->devices[d].memory_bytes;
+    return need > TIGHT * have;
+}
+
+/* Largest work first, then always the one that meets most of what is there; by falling bytes where
+ * memory is tight. */
 static bool make_order(struct dual *d)
 {
     struct search *s = d->s;
@@ -40,14 +53,15 @@ static bool make_order(struct dual *d)
     uint32_t *left = calloc(in->module_count, sizeof(*left)), n = 0;
     uint32_t *met = calloc(in->module_count, sizeof(*met));
     d->order = calloc(in->module_count, sizeof(*d->order));
-    bool ok = left && met && d->order;
+    bool ok = left && met && d->order, tight = is_tight(in);
     for (uint32_t i = 0; ok && i < in->module_count; i++)
         if (search_free(s, s->order[i]))
             left[n++] = s->order[i];
     while (ok && n > 0) {
         uint32_t best = 0;
         for (uint32_t i = 1; i < n; i++)
-            if (met[left[i]] > met[left[best]])
+            if (tight ? in->modules[left[i]].memory_bytes > in->modules[left[best]].memory_bytes
+                      : met[left[i]] > met[left[best]])
                 best = i;
         uint32_t m = left[best];
         d->order[d->count++].module = m;
@@ -596,6 +610,7 @@ bool dual_improve(struct dual *d, uint32_t sweeps, double target, struct err *e)
             copy_state(d, state, true);
         }
         d->s->v.count++;
+        d->s->asked = 0; /* a sweep is long: ask after each */
         if (search_over(d->s))
             break;
         if (idle >= PATIENCE) {

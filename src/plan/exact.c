@@ -27,6 +27,7 @@
 #define EXACT_MODULES_MAX 256u  /* depth of the recursion */
 #define REPLICA_DEVICES_MAX 10u /* 1023 sets of devices per module */
 #define DUAL_SWEEPS 600u
+#define NEEDS_MAX 8u    /* sizes per depth that packings are checked for */
 #define FIRST_STARTS 4u /* of the local search that goes before */
 
 struct child {
@@ -42,6 +43,12 @@ static int compare_children(const void *a, const void *b)
     return x->option < y->option ? -1 : 1;
 }
 
+/* So many of the modules that are still to be placed have at least so many bytes. */
+struct need {
+    double bytes;
+    uint32_t count;
+};
+
 /* What both searches share. */
 struct tree {
     struct search *s;
@@ -50,6 +57,7 @@ struct tree {
     double open_bound;    /* least bound of what was left when stopped */
     double bytes_left;    /* of the modules not placed yet */
     double room_left;     /* on all devices */
+    struct need *needs;   /* depth x NEEDS_MAX, falling bytes; count 0: no more; owned */
 };
 
 static double ceiling(const struct search *s)
@@ -120,6 +128,56 @@ static void tree_done(struct tree *t)
 {
     free(t->twin);
     free(t->load_count);
+    free(t->needs);
+}
+
+static int compare_falling(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+/* For each depth of the search, whose modules are placed in this order: the largest sizes to come. */
+static bool tree_needs(struct tree *t, const uint32_t *order, uint32_t count, struct err *e)
+{
+    double *bytes = calloc(count + 1u, sizeof(*bytes));
+    t->needs = calloc((size_t)(count + 1u) * NEEDS_MAX, sizeof(*t->needs));
+    if (!bytes || !t->needs) {
+        free(bytes);
+        return err_set(e, ERR_MEMORY, "no memory for a search");
+    }
+    for (uint32_t at = 0; at < count; at++) {
+        struct need *needs = t->needs + (size_t)at * NEEDS_MAX;
+        uint32_t n = count - at, kinds = 0;
+        for (uint32_t i = 0; i < n; i++)
+            bytes[i] = t->s->in->modules[order[at + i]].memory_bytes;
+        qsort(bytes, n, sizeof(*bytes), compare_falling);
+        for (uint32_t i = 0; i < n && kinds < NEEDS_MAX && bytes[i] > 0; i++)
+            if (i + 1 == n || bytes[i + 1] < bytes[i])
+                needs[kinds++] = (struct need){bytes[i], i + 1};
+    }
+    free(bytes);
+    return true;
+}
+
+/* Whether what is left may still fit: a device with room r takes at most floor(r / b) modules of b
+ * bytes and more. */
+static bool may_fit(const struct tree *t, uint32_t depth)
+{
+    const struct plan_instance *in = t->s->in;
+    const struct need *needs = t->needs + (size_t)depth * NEEDS_MAX;
+    if (t->bytes_left > t->room_left)
+        return false;
+    for (uint32_t i = 0; i < NEEDS_MAX && needs[i].count > 0; i++) {
+        double places = 0;
+        for (uint32_t d = 0; d < in->device_count && places < needs[i].count; d++) {
+            double left = in->devices[d].memory_bytes - t->s->v.used[d];
+            places += left >= needs[i].bytes ? floor(left / needs[i].bytes) : 0;
+        }
+        if (places < needs[i].count)
+            return false;
+    }
+    return true;
 }
 
 /* Whether the module may be put there: room, and no empty twin before it. */
@@ -213,7 +271,7 @@ static bool visit_table(struct table_tree *x, uint32_t at, double bound, struct 
     struct child *c = x->children + (size_t)at * s->in->device_count;
     uint32_t count = 0;
     s->v.count++;
-    if (x->t.bytes_left > x->t.room_left)
+    if (!may_fit(&x->t, at))
         return true;
     for (uint32_t o = 0; o < m->option_count; o++) {
         double b = option_bound(x, at, o, bound);
@@ -251,6 +309,14 @@ static void conclude(struct search *s, const struct tree *t, double root)
         s->bound = least;
 }
 
+static bool table_needs(struct table_tree *x, struct err *e)
+{
+    uint32_t order[EXACT_MODULES_MAX];
+    for (uint32_t i = 0; i < x->d.count; i++)
+        order[i] = x->d.order[i].module;
+    return tree_needs(&x->t, order, x->d.count, e);
+}
+
 /* e->code ERR_TOO_LARGE: the tables are too large; nothing has been done. */
 static bool table_search(struct search *s, struct err *e)
 {
@@ -264,6 +330,7 @@ static bool table_search(struct search *s, struct err *e)
     x.children = calloc((size_t)(x.d.count + 1) * s->in->device_count, sizeof(*x.children));
     if (ok && !(x.placed && x.index && x.children))
         ok = err_set(e, ERR_MEMORY, "no memory for a search");
+    ok = ok && table_needs(&x, e);
     double root = x.d.bound;
     if (ok && !stopped(&x.t, root) && root < ceiling(s) && root < DUAL_BIG / 4)
         ok = visit_table(&x, 0, root, e);
@@ -421,7 +488,7 @@ static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
     uint32_t options = s->replicas ? (1u << s->in->device_count) - 1 : s->in->device_count;
     struct child *c = x->children + (size_t)at * x->child_max;
     struct plan_sites to;
-    if (x->t.bytes_left > x->t.room_left)
+    if (!may_fit(&x->t, at))
         return true;
     for (uint32_t o = 0; o < options; o++) {
         if (!sites_of(x, m, o, &to))
@@ -541,6 +608,9 @@ static bool open_search(struct search *s, struct err *e)
     if (ok) {
         fill_open(&x);
         open_order(&x);
+        ok = tree_needs(&x.t, x.order, x.count, e);
+    }
+    if (ok) {
         double root = node_bound(&x, 0);
         if (!stopped(&x.t, root) && root < ceiling(s))
             ok = visit_open(&x, 0, e);

@@ -34,7 +34,7 @@ static double best_single(const struct plan_instance *in, struct plan_sites *sit
 
 static void check(const struct plan_instance *in, const struct plan_result *r, double single)
 {
-    double value, *used = calloc(in->device_count, sizeof(*used));
+    double value = NAN, *used = calloc(in->device_count, sizeof(*used));
     struct err e;
     must(used && plan_evaluate(in, r->sites, &value, NULL, used, &e));
     must(isfinite(value) && fabs(value - r->value) <= 1e-9 * fabs(value));
