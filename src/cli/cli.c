@@ -49,7 +49,9 @@ void cli_help(const struct command *c)
         help_all();
         return;
     }
-    printf("Usage: s2m3 %s %s\n\n%s.\n", c->name, c->usage, c->summary);
+    const char *end = c->summary[strlen(c->summary) - 1] == '?' ? "" : ".";
+    printf("Usage: s2m3 %s%s%s\n\n%s%s\n", c->name, c->usage[0] ? " " : "", c->usage, c->summary,
+           end);
     if (c->option_count)
         printf("\nOptions:\n");
     for (int i = 0; i < c->option_count; i++)

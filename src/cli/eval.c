@@ -221,6 +221,8 @@ static void print_result(const struct eval *v)
     text_table_print(t);
 }
 
+extern const struct command command_eval;
+
 static int run_eval(const struct args *a)
 {
     struct err e;
@@ -228,7 +230,8 @@ static int run_eval(const struct args *a)
     char *data;
     size_t size;
     if (!path)
-        return cli_fail(&(struct err){.code = ERR_INVALID, .text = "eval: --cases FILE is needed"});
+        return cli_usage(&command_eval, &(struct err){.code = ERR_INVALID,
+                                                      .text = "eval: --cases FILE is needed"});
     struct eval *v = calloc(1, sizeof(*v));
     if (!v || !file_read(path, CASES_BYTES_MAX, &data, &size, &e)) {
         free(v);
@@ -261,7 +264,6 @@ static const struct option_row options[] = {
     OPTION_CONFIG,
 };
 
-extern const struct command command_eval;
 const struct command command_eval = {
     .name = "eval",
     .usage = "--cases FILE [options]",

@@ -238,8 +238,12 @@ bool options_parse(const struct command *c, int argc, char **argv, struct args *
     bool ok = parse_line(a, argc, argv, help, e) &&
               (*help || (from_environment(a, e) && from_file(a, e) && fill_defaults(a, e)));
     if (ok && !*help && (a->positional_count < c->min_args || a->positional_count > c->max_args))
-        ok = err_set(e, ERR_INVALID, "%s: %d arguments, should be %d to %d", c->name,
-                     a->positional_count, c->min_args, c->max_args);
+        ok = err_set(e, ERR_INVALID, "%s: %d argument%s, should be %s%d", c->name,
+                     a->positional_count, a->positional_count == 1 ? "" : "s",
+                     a->positional_count < c->min_args && c->min_args < c->max_args ? "at least "
+                     : c->min_args < c->max_args                                    ? "at most "
+                                                                                    : "",
+                     a->positional_count < c->min_args ? c->min_args : c->max_args);
     if (!ok) {
         options_free(a);
         return false;

@@ -246,14 +246,13 @@ static void stop_all(struct process *p, bool leave)
 static bool check_coordinator(struct process *p, struct err *e)
 {
     const char *url = args_text(p->args, "coordinator");
-    if (!url)
-        return err_set(e, ERR_INVALID,
-                       "join: --coordinator is needed (the address that `s2m3 up` prints)");
     if (strlen(url) >= sizeof(p->coordinator_url) || strncmp(url, "http://", 7) != 0)
         return err_set(e, ERR_INVALID, "--coordinator: '%.80s' should be http://ADDRESS:PORT", url);
     (void)snprintf(p->coordinator_url, sizeof(p->coordinator_url), "%s", url);
     return true;
 }
+
+extern const struct command command_up, command_join;
 
 static int serve(const struct args *a, bool coordinator)
 {
@@ -264,6 +263,11 @@ static int serve(const struct args *a, bool coordinator)
     log_set_level(args_flag(a, "verbose") ? LOG_DEBUG : LOG_INFO);
     block_signals();
     table_slot_init(&p->slot);
+    if (!coordinator && !args_text(a, "coordinator")) {
+        err_set(&e, ERR_INVALID,
+                "join: --coordinator is needed (the address that `s2m3 up` prints)");
+        return cli_usage(&command_join, &e);
+    }
     bool want_node = !coordinator || !args_flag(a, "no-node");
     bool ok = (coordinator || check_coordinator(p, &e)) && create_parts(p, coordinator, &e) &&
               (!want_node || create_node(p, &e)) && start_all(p, &e);
@@ -338,7 +342,6 @@ static const struct option_row join_options[] = {
     SERVE_OPTIONS,
 };
 
-extern const struct command command_up, command_join;
 const struct command command_up = {
     .name = "up",
     .usage = "[options]",
