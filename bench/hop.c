@@ -8,6 +8,11 @@
  *     ours     net_server and net_client
  *     streams  the same by a NET_STREAMS route (the handler has a thread of its own)
  *
+ *
+ * With arguments URL DIGEST PORT LIMIT: the hop of a module call instead of `ours`: a 4 KB tensor to
+ * the module of that digest on the node at URL, as a gateway sends it, and its output back.
+ * bench/fleet starts such nodes.
+ *
  * Exit 1 when ours takes more times bare than a size's limit. */
 #include "base/clock.h"
 #include "base/num.h"
@@ -15,6 +20,7 @@
 #include "lib/samples.h"
 #include "net/client.h"
 #include "net/server.h"
+#include "wire/call.h"
 
 #include <arpa/inet.h>
 #include <curl/curl.h>
@@ -200,6 +206,66 @@ static bool ours_call(void *self)
     return ok;
 }
 
+/* ---- a module on a node ---- */
+
+struct module_hop {
+    struct net_client *client;
+    char url[300];
+    struct call call;
+};
+
+static bool module_call(void *self)
+{
+    struct module_hop *m = self;
+    struct frame_out out;
+    struct net_answer a;
+    static struct call_answer got;
+    bool ok = call_write(&m->call, &out, NULL);
+    struct net_part parts[2] = {{out.head.data, out.head.size},
+                                {m->call.inputs[0].tensor.data, m->call.inputs[0].tensor.bytes}};
+    struct net_header type = {"Content-Type", FRAME_CONTENT_TYPE};
+    struct net_call call = {.method = "POST",
+                            .url = m->url,
+                            .headers = &type,
+                            .header_count = 1,
+                            .parts = parts,
+                            .part_count = 2};
+    ok = ok && net_call(m->client, &call, &a, NULL);
+    frame_out_clear(&out);
+    if (!ok)
+        return false;
+    struct mem *body = a.status == 200 ? mem_wrap(a.body, a.size, free, a.body) : NULL;
+    if (body)
+        a.body = NULL;
+    ok = body && call_answer_read(body, &got, NULL) && got.output_count == 1;
+    mem_unref(body);
+    if (ok)
+        call_answer_clear(&got);
+    net_answer_clear(&a);
+    return ok;
+}
+
+/* The output has the name "out"; the input is (1,3,18,19) float32, which is 4 KB. */
+static bool module_open(struct module_hop *m, char **argv)
+{
+    struct shape s = {.rank = 4, .dims = {1, 3, 18, 19}};
+    struct call *c = &m->call;
+    if (strlen(argv[2]) != DIGEST_HEX || strlen(argv[3]) >= TENSOR_NAME_MAX)
+        return false;
+    (void)snprintf(m->url, sizeof(m->url), "%.250s/s2m3/v1/call", argv[1]);
+    (void)snprintf(c->key.request, sizeof(c->key.request), "bench");
+    (void)snprintf(c->key.call, sizeof(c->key.call), "noop");
+    memcpy(c->module.hex, argv[2], sizeof(c->module.hex));
+    c->deadline_ms = 10000;
+    c->fresh = true;
+    c->input_count = 1;
+    c->inputs[0].source = CALL_TENSOR;
+    memcpy(c->inputs[0].port, argv[3], strlen(argv[3]) + 1);
+    c->return_count = 1;
+    (void)snprintf(c->returns[0], sizeof(c->returns[0]), "out");
+    return tensor_new(DT_F32, &s, &c->inputs[0].tensor, NULL);
+}
+
 /* ---- run ---- */
 
 static bool run_rounds(struct stack *stacks, size_t count, int per_round)
@@ -229,13 +295,14 @@ static bool report(struct stack *stacks, size_t count, const struct size *size)
                samples_at(&stacks[i].samples, 0.99), p50 / echo, p50 / bare);
     }
     bool ok = ours <= size->limit * bare;
-    printf("ours / bare %.2f, limit %.2f: %s\n", ours / bare, size->limit, ok ? "ok" : "over");
+    printf("%s / bare %.2f, limit %.2f: %s\n", stacks[2].name, ours / bare, size->limit,
+           ok ? "ok" : "over");
     return ok;
 }
 
-/* Takes the four stacks' own ends and runs them on one size. */
-static bool run_size(const struct size *size, CURL *curl, struct ours *plain, struct ours *streams,
-                     bool *ret_ok)
+/* Runs the given stacks beside echo and bare on one size. */
+static bool run_size(const struct size *size, CURL *curl, const struct stack *more,
+                     size_t more_count, bool *ret_ok)
 {
     int listen_fd, fd;
     pthread_t thread;
@@ -243,17 +310,17 @@ static bool run_size(const struct size *size, CURL *curl, struct ours *plain, st
     (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)request_bytes);
     if (!echo_open(&listen_fd, &fd) || !thread_start(&thread, "echo", echo_serve, &listen_fd, NULL))
         return false;
-    struct stack stacks[] = {{"echo", echo_call, &fd, {0}},
-                             {"bare", bare_call, curl, {0}},
-                             {"ours", ours_call, plain, {0}},
-                             {"streams", ours_call, streams, {0}}};
+    struct stack stacks[4] = {{"echo", echo_call, &fd, {0}}, {"bare", bare_call, curl, {0}}};
+    size_t count = 2 + num_min(more_count, 2);
     bool ok = true;
-    for (size_t i = 0; i < ARRAY_LEN(stacks); i++)
+    for (size_t i = 2; i < count; i++)
+        stacks[i] = more[i - 2];
+    for (size_t i = 0; i < count; i++)
         ok = samples_init(&stacks[i].samples) && ok;
-    ok = ok && run_rounds(stacks, ARRAY_LEN(stacks), size->per_round);
+    ok = ok && run_rounds(stacks, count, size->per_round);
     if (ok)
-        *ret_ok = report(stacks, ARRAY_LEN(stacks), size) && *ret_ok;
-    for (size_t i = 0; i < ARRAY_LEN(stacks); i++)
+        *ret_ok = report(stacks, count, size) && *ret_ok;
+    for (size_t i = 0; i < count; i++)
         samples_free(&stacks[i].samples);
     close(fd);
     (void)pthread_join(thread, NULL);
@@ -261,8 +328,9 @@ static bool run_size(const struct size *size, CURL *curl, struct ours *plain, st
     return ok;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    static struct module_hop module;
     struct err e = {0};
     struct ours plain, streams;
     struct net_server *server;
@@ -284,9 +352,17 @@ int main(void)
     unsigned port = net_server_port(server);
     (void)snprintf(plain.url, sizeof(plain.url), "http://127.0.0.1:%u/hop", port);
     (void)snprintf(streams.url, sizeof(streams.url), "http://127.0.0.1:%u/streams", port);
+    struct stack net[] = {{"ours", ours_call, &plain, {0}}, {"streams", ours_call, &streams, {0}}};
+    struct stack node[] = {{"module", module_call, &module, {0}}};
+    module.client = plain.client;
     bool ran = curl != NULL, ok = true;
-    for (size_t i = 0; ran && i < ARRAY_LEN(sizes); i++)
-        ran = run_size(&sizes[i], curl, &plain, &streams, &ok);
+    if (argc == 5) {
+        struct size size = {4096, 1500, strtod(argv[4], NULL)};
+        ran = ran && module_open(&module, argv) && run_size(&size, curl, node, 1, &ok);
+    }
+    for (size_t i = 0; argc != 5 && ran && i < ARRAY_LEN(sizes); i++)
+        ran = run_size(&sizes[i], curl, net, ARRAY_LEN(net), &ok);
+    call_clear(&module.call);
     if (!ran)
         fprintf(stderr, "hop: a call failed\n");
     curl_easy_cleanup(curl);
