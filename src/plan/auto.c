@@ -7,7 +7,7 @@
 #include "plan/search.h"
 
 #define EXACT_CELLS_MAX 1024u      /* modules x devices */
-#define TREE_EVALS_TABLES 1500000u /* nodes of branch and bound, by objective */
+#define TREE_EVALS_TABLES 2500000u /* nodes of branch and bound, by objective */
 #define TREE_EVALS_OPEN 150000u
 #define MORE_STARTS 8u
 

@@ -8,7 +8,7 @@
 
 #define MERGE_MAX (1u << 12) /* entries of a table that is put together of two */
 #define PATIENCE 10u         /* sweeps without gain until steps get shorter */
-#define TIGHT 0.8            /* of all memory is needed */
+#define TIGHT 0.6            /* of all memory is needed */
 #define SCALE_GROWS 1.05
 #define SCALE_LEAST 0.002 /* shorter steps bring nothing any more */
 #define SCALE_FIRST 0.15  /* of the step that would close the gap at once */

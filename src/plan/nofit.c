@@ -159,31 +159,51 @@ static bool make_packing(const struct search *s, struct packing *p)
     return true;
 }
 
-/* Each where most room is left; what finds none is named with the bytes that are missing. */
+/* The device on which most room is left among those that can run it; fitting: the fullest one with
+ * room enough instead.  UINT32_MAX: none. */
+static uint32_t pick_device(const struct packing *p, uint32_t m, bool fitting)
+{
+    const struct plan_instance *in = p->s->in;
+    double bytes = in->modules[m].memory_bytes;
+    uint32_t best = UINT32_MAX;
+    for (uint32_t d = 0; d < in->device_count; d++) {
+        if (!isfinite(plan_run(in, m, d)) || (fitting && bytes > p->left[d]))
+            continue;
+        if (best == UINT32_MAX ||
+            (fitting ? p->left[d] < p->left[best] : p->left[d] > p->left[best]))
+            best = d;
+    }
+    return best;
+}
+
+/* Large ones first, each where it fits best; what finds no room is named with the bytes that are
+ * missing, and then the memory that would make room for all of it on one device. */
 static bool left_over(struct packing *p, struct writer *w)
 {
     const struct plan_instance *in = p->s->in;
-    uint32_t named = 0;
+    uint32_t named = 0, help = UINT32_MAX;
+    bool helps = true;
     for (uint32_t i = 0; i < p->count; i++) {
-        uint32_t m = p->order[i], best = UINT32_MAX, widest = UINT32_MAX;
+        uint32_t m = p->order[i], d = pick_device(p, m, true);
         double bytes = in->modules[m].memory_bytes;
-        for (uint32_t d = 0; d < in->device_count; d++) {
-            if (!isfinite(plan_run(in, m, d)))
-                continue;
-            if (widest == UINT32_MAX || p->left[d] > p->left[widest])
-                widest = d;
-            if (bytes <= p->left[d] && (best == UINT32_MAX || p->left[d] < p->left[best]))
-                best = d;
-        }
-        if (best != UINT32_MAX) {
-            p->left[best] -= bytes;
+        if (d != UINT32_MAX) {
+            p->left[d] -= bytes;
             continue;
         }
-        if (widest == UINT32_MAX || named++ >= NAMES_MAX)
+        d = pick_device(p, m, false);
+        if (d == UINT32_MAX)
             continue;
-        say(w, "%smodule '%.60s' finds no room: %.0f bytes short on '%.60s'", named > 1 ? "; " : "",
-            in->modules[m].name, bytes - p->left[widest], in->devices[widest].name);
+        if (named++ < NAMES_MAX)
+            say(w, "%smodule '%.60s' finds no room: %.0f bytes short on '%.60s'",
+                w->used > 0 ? "; " : "", in->modules[m].name, bytes - p->left[d],
+                in->devices[d].name);
+        help = help == UINT32_MAX ? d : help;
+        helps = helps && isfinite(plan_run(in, m, help));
+        p->left[help] -= helps ? bytes : 0;
     }
+    if (named > 1 && helps)
+        say(w, "; %.0f bytes more on '%.60s' would make room for all", -p->left[help],
+            in->devices[help].name);
     return named > 0;
 }
 
@@ -208,15 +228,14 @@ bool nofit_proven(struct search *s, char *text, size_t size)
 {
     struct writer w = {text, size, 0};
     struct packing p;
-    if (homeless(s, &w) || over_pinned(s, &w) || too_many_bytes(s, &w))
+    if (homeless(s, &w) || over_pinned(s, &w))
         return true;
-    bool proven = make_packing(s, &p) && p.count <= PACK_MODULES_MAX &&
-                  s->in->device_count <= PACK_DEVICES_MAX;
-    if (proven) {
+    bool proven = too_many_bytes(s, &w), made = make_packing(s, &p);
+    if (!proven && made && p.count <= PACK_MODULES_MAX && s->in->device_count <= PACK_DEVICES_MAX) {
         find_kinds(&p);
         proven = pack(&p, 0) == 0;
     }
-    if (proven && !left_over(&p, &w))
+    if (proven && !(made && left_over(&p, &w)) && w.used == 0)
         say(&w, "the modules do not fit together");
     free(p.order);
     free(p.left);
