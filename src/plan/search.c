@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ASK_EVERY 32 /* placements between two questions to the caller's stop */
+#define ASK_EVERY 32u   /* placements between two questions to the caller's stop */
+#define ASK_ALWAYS 256u /* with so many requests a placement takes long enough to ask each time */
 
 /* ---- order ---- */
 
@@ -189,7 +190,8 @@ bool search_over(struct search *s)
         return true;
     if (s->v.count >= s->evals_end)
         s->stopped = PLAN_STOPPED_EVALUATIONS;
-    else if (s->o->stop && s->v.count - s->asked >= ASK_EVERY) {
+    else if (s->o->stop &&
+             s->v.count - s->asked >= (s->in->request_count < ASK_ALWAYS ? ASK_EVERY : 1u)) {
         s->asked = s->v.count;
         if (s->o->stop(s->o->stop_ctx))
             s->stopped = PLAN_STOPPED_TIME;
