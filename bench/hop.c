@@ -1,6 +1,10 @@
 /* hop.c - what a hop costs: 4 KB (a vector), 150 KB (a JPEG), 1.2 MB (hidden states) there, 128
  * bytes back, over loopback, on one warm connection.
  *
+ * The client is on core 0 and every server on core 1, as two devices are two computers: left to
+ * itself the kernel puts some pairs on one core and others not, which is worth more than what is
+ * measured here.
+ *
  * Four stacks take turns in the same run, so that the machine's moods hit all alike; only the
  * ratios mean something.
  *     echo     bare sockets
@@ -27,6 +31,8 @@
 #include <microhttpd.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,6 +272,19 @@ static bool module_open(struct module_hop *m, char **argv)
     return tensor_new(DT_F32, &s, &c->inputs[0].tensor, NULL);
 }
 
+/* ---- cores ---- */
+
+/* The calling thread, and those that it makes from now on.  With one core: nothing. */
+static void stay_on(int core)
+{
+    cpu_set_t set;
+    if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
+        return;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)core, &set);
+    (void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
 /* ---- run ---- */
 
 static bool run_rounds(struct stack *stacks, size_t count, int per_round)
@@ -308,7 +327,11 @@ static bool run_size(const struct size *size, CURL *curl, const struct stack *mo
     pthread_t thread;
     request_bytes = size->bytes;
     (void)curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE, (long)request_bytes);
-    if (!echo_open(&listen_fd, &fd) || !thread_start(&thread, "echo", echo_serve, &listen_fd, NULL))
+    stay_on(1);
+    bool served =
+        echo_open(&listen_fd, &fd) && thread_start(&thread, "echo", echo_serve, &listen_fd, NULL);
+    stay_on(0);
+    if (!served)
         return false;
     struct stack stacks[4] = {{"echo", echo_call, &fd, {0}}, {"bare", bare_call, curl, {0}}};
     size_t count = 2 + num_min(more_count, 2);
@@ -336,6 +359,7 @@ int main(int argc, char **argv)
     struct net_server *server;
     struct net_group group = {routes, ARRAY_LEN(routes), NULL};
     struct net_server_options options = {.groups = &group, .group_count = 1};
+    stay_on(1);
     if (!net_client_open(NULL, &plain.client, &e) || !net_server_start(&options, &server, &e)) {
         fprintf(stderr, "hop: %s\n", e.text);
         return 1;
@@ -347,6 +371,7 @@ int main(int argc, char **argv)
     const union MHD_DaemonInfo *info =
         daemon ? MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_BIND_PORT) : NULL;
     struct curl_slist *no_expect = curl_slist_append(NULL, "Expect:");
+    stay_on(0);
     CURL *curl = info && no_expect ? bare_client(info->port, no_expect) : NULL;
     streams.client = plain.client;
     unsigned port = net_server_port(server);
