@@ -296,11 +296,12 @@ static void *peer_run(void *arg)
         const char *answer = p->answers[i];
         char request[4096];
         /* a '|' in the script: wait for another request there */
-        while (raw_read_until(fd, "\r\n\r\n", request, sizeof(request)) > 0) {
+        for (size_t got; (got = raw_read_until(fd, "\r\n\r\n", request, sizeof(request))) > 0;) {
             p->served++;
             const char *begun = strstr(request, "\r\n\r\n");
+            /* What came with the head is of the body already (it is zeros: no text). */
             if (i > 0 && p->read_body && begun)
-                drain(fd, p->read_body - strlen(begun + 4));
+                drain(fd, p->read_body - (got - (size_t)(begun + 4 - request)));
             size_t size = strcspn(answer, "|");
             if (size)
                 (void)send(fd, answer, size, MSG_NOSIGNAL);
