@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/plan_roi.h"
 #include "plan/whatif.h"
 
 #include <errno.h>
@@ -31,6 +32,7 @@ struct wish {
     json_t *pins; /* owned */
     const char *changes[CHANGES_MAX];
     size_t change_count;
+    const char *prices; /* --roi FILE, or NULL */
     int64_t deadline;
 };
 
@@ -49,6 +51,7 @@ static const char *const usage_text =
     "gflops=200\n"
     "                       mbit=940', 'remove-device NAME', 'link A B mbit=100', 'rate model=M "
     "x2'\n"
+    "  --roi FILE           Prices (YAML): cost per month and break-even against a cloud\n"
     "  --explain            Why each module is where it is, and what each request waits for\n"
     "  --json               Print JSON\n";
 
@@ -93,6 +96,10 @@ static bool set_value(struct wish *w, const char *name, const char *value, struc
     static const char *const numbers[] = {"--seed", "--limit-evals", "--limit-ms", "--redundancy"};
     if (strcmp(name, "--instance") == 0) {
         w->file = value;
+        return true;
+    }
+    if (strcmp(name, "--roi") == 0) {
+        w->prices = value;
         return true;
     }
     if (strcmp(name, "--pin") == 0)
@@ -185,13 +192,20 @@ static json_t *read_json(const char *path, struct err *e)
 
 /* ---- printing ---- */
 
+/* All digits: two programs compare their values. */
+static void print_json(const json_t *o)
+{
+    (void)json_dumpf(o, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(17));
+    (void)fputc('\n', stdout);
+}
+
 static int fail(const struct wish *w, const char *code, const struct err *e)
 {
     if (w->json) {
         json_t *o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", e->text);
         if (!o) /* the message holds what is not UTF-8 */
             o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", "not UTF-8 text");
-        cli_print_json(o);
+        print_json(o);
         json_decref(o);
     } else {
         (void)fprintf(stderr, "s2m3 plan: %s: %s\n", code, e->text);
@@ -342,7 +356,7 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
             json_t *both =
                 json_pack("{s:o,s:o,s:o}", "what_if", o, "before", answer_json(before, start),
                           "after", answer_json(&after, start));
-            cli_print_json(both);
+            print_json(both);
             json_decref(both);
         } else {
             print_compared(o);
@@ -354,6 +368,29 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
     return exit_code;
 }
 
+/* One plan, with its costs when prices are given. */
+static int show(struct wish *w, const json_t *root, const struct solved *x, int64_t start)
+{
+    struct err e;
+    json_t *answer = answer_json(x, start), *roi = NULL;
+    if (w->prices && !plan_roi(w->prices, root, answer, &roi, &e)) {
+        json_decref(answer);
+        return fail(w, "badinstance", &e);
+    }
+    if (w->json) {
+        if (roi)
+            json_object_set(answer, "roi", roi);
+        print_json(answer);
+    } else {
+        print_result(x->in, &x->r);
+        if (roi)
+            plan_roi_print(roi);
+    }
+    json_decref(roi);
+    json_decref(answer);
+    return 0;
+}
+
 static int run(struct wish *w)
 {
     int64_t start = clock_now_ns();
@@ -362,17 +399,12 @@ static int run(struct wish *w)
     const char *code = "badinstance";
     json_t *root = read_json(w->file, &e);
     int exit_code = 0;
-    if (!root || !solve(w, root, start, &x, &code, &e)) {
+    if (!root || !solve(w, root, start, &x, &code, &e))
         exit_code = fail(w, code, &e);
-    } else if (w->change_count > 0) {
+    else if (w->change_count > 0)
         exit_code = run_changed(w, root, &x, start);
-    } else if (w->json) {
-        json_t *o = answer_json(&x, start);
-        cli_print_json(o);
-        json_decref(o);
-    } else {
-        print_result(x.in, &x.r);
-    }
+    else
+        exit_code = show(w, root, &x, start);
     json_decref(root);
     solved_clear(&x);
     return exit_code;

@@ -97,3 +97,26 @@ def test_same_input_same_plan() -> None:
     one, two = plan(instance, *options), plan(instance, *options)
     one.pop("elapsed_ms"), two.pop("elapsed_ms")
     assert one == two
+
+
+def test_what_if_shows_both() -> None:
+    wish = {**GOOD, "default_link": {"latency_ms": 0.1, "mbit": 1000}}
+    both = plan(wish, "--what-if", "add-device name=b memory=1K like=a")
+    assert both["before"]["value"] == both["after"]["value"] == 2
+    assert both["what_if"]["headroom_bytes"] == {"before": 5, "after": 1029}
+    assert plan(wish, "--what-if", "remove-device a", code=1)["error"]["code"] == "badinstance"
+
+
+def test_roi(tmp_path: Path) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("months: 10\npower_per_kwh: 0.5\nrequests_per_month: 1000\ndevices: [{name: a, price: 100, watts: 20}]\n"
+                      "cloud: {price_per_request: 0.05, gflops: 1, latency_ms: 10, mbit: 8}\n")
+    instance = {**GOOD, "modules": [{"name": "v", "memory_bytes": 5, "gflop": 0.001, "run_ms": {"a": 2}}]}
+    roi = plan(instance, "--roi", str(prices))["roi"]
+    power = 0.020 * 730.5 * 0.5
+    assert roi["edge"]["cost_per_month"] == pytest.approx(10 + power)
+    assert roi["cloud"]["cost_per_month"] == pytest.approx(50)
+    assert roi["cloud"]["value_ms"] == pytest.approx(10 + 1 + 10)
+    assert roi["break_even_months"] == pytest.approx(100 / (50 - power))
+    prices.write_text("devices: []\n")
+    assert "power_per_kwh" in plan(instance, "--roi", str(prices), code=1)["error"]["message"]
