@@ -8,7 +8,7 @@
 
 #define EXACT_CELLS_MAX 1024u      /* modules x devices */
 #define TREE_EVALS_TABLES 2500000u /* nodes of branch and bound, by objective */
-#define TREE_EVALS_OPEN 150000u
+#define TREE_EVALS_OPEN 300000u
 #define MORE_STARTS 8u
 
 /* exact_search() that ends after so many evaluations without ending the method. */
