@@ -278,6 +278,17 @@ static const struct tok_added *added_of(const struct tokenizer *t, int64_t id)
     return NULL;
 }
 
+/* Keys of the vocabulary stand one after the other, without a 0 between them. */
+static char *copy_bytes(const char *from, size_t size)
+{
+    char *text = malloc(size + 1);
+    if (!text)
+        return NULL;
+    memcpy(text, from, size);
+    text[size] = 0;
+    return text;
+}
+
 static bool token_texts(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special,
                         struct texts *ret, struct err *e)
 {
@@ -293,7 +304,7 @@ static bool token_texts(const struct tokenizer *t, const int64_t *ids, size_t n,
             text = strdup(a->match);
         } else if (ids[i] >= 0 && ids[i] < t->id_count && t->by_id[ids[i]]) {
             const struct tok_entry *x = &t->vocabulary.entries[t->by_id[ids[i]] - 1];
-            text = strndup(t->vocabulary.text + x->at, x->size);
+            text = copy_bytes(t->vocabulary.text + x->at, x->size);
         } else {
             continue;
         }
