@@ -22,6 +22,7 @@
 #define JOIN_MS 15000
 #define GRACE_MS 5000
 #define GROUPS_MAX 4
+#define PEER_CALLS_MAX 1536 /* of NET_CONNECTIONS_DEFAULT connections */
 
 /* One process of a fleet; members are NULL where it has no such part. */
 struct process {
@@ -74,8 +75,13 @@ static bool start_listener(struct process *p, const char *what, const struct net
                            struct err *e)
 {
     char host[64];
-    struct net_server_options o = {
-        .host = host, .groups = groups, .group_count = count, .public_checks = public};
+    /* On the peer listener most requests under way are calls that wait for inputs: cheap, and many.
+     * The rest of the connections is room for deliveries, heartbeats and pings. */
+    struct net_server_options o = {.host = host,
+                                   .groups = groups,
+                                   .group_count = count,
+                                   .public_checks = public,
+                                   .max_ordinary = public ? 0 : PEER_CALLS_MAX};
     if (!parse_address(what, args_text(p->args, what), host, sizeof(host), &o.port, e))
         return false;
     if (!net_server_start(&o, ret, e))
