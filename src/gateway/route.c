@@ -31,6 +31,18 @@ static double inputs_ms(const struct table *t, const int *from, int count, int t
     return worst;
 }
 
+/* "d1, d2": who holds the module. */
+static const char *holders(const struct table *t, const struct table_module *m, char *to,
+                           size_t size)
+{
+    size_t at = 0;
+    (void)snprintf(to, size, "none");
+    for (uint32_t i = 0; i < m->replica_count && at < size; i++)
+        at += (size_t)snprintf(to + at, size - at, "%s%s", i ? ", " : "",
+                               t->devices[m->replicas[i].device].name);
+    return to;
+}
+
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
                  const int *from, int from_count, double bytes, const bool *banned, struct err *e)
 {
@@ -50,9 +62,11 @@ int route_choose(struct gateway *g, const struct table *t, const struct table_mo
             best_ms = ms;
         }
     }
-    if (best < 0)
+    if (best < 0) {
+        char names[256];
         err_set(e, ERR_NO_PLACE,
-                "module '%s' (%.12s): no device that holds it can be reached (%u hold it)", m->name,
-                m->digest.hex, m->replica_count);
+                "module '%s' (%.12s): no device that holds it can be reached (held by: %s)",
+                m->name, m->digest.hex, holders(t, m, names, sizeof(names)));
+    }
     return best;
 }
