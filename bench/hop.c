@@ -40,7 +40,7 @@
 #include <unistd.h>
 
 #define REQUEST_MAX 1200000
-#define ANSWER_BYTES 128
+#define ANSWER_MAX 4224
 #define ROUNDS 7
 #define WARM 20
 
@@ -52,8 +52,9 @@ struct size {
 };
 static const struct size sizes[] = {{4096, 1500, 1.2}, {150000, 400, 1.15}, {1200000, 60, 1.1}};
 
-static char request[REQUEST_MAX], answer[ANSWER_BYTES];
-static size_t request_bytes; /* of the size under way; set while no thread runs */
+static char request[REQUEST_MAX], answer[ANSWER_MAX];
+static size_t answer_bytes = 128; /* with a module: as many as it gives back */
+static size_t request_bytes;      /* of the size under way; set while no thread runs */
 
 /* A stack: one round trip per call; false ends the benchmark. */
 struct stack {
@@ -85,7 +86,7 @@ static void *echo_serve(void *arg)
         return NULL;
     (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     while (read_all(fd, data, request_bytes))
-        if (send(fd, answer, sizeof(answer), MSG_NOSIGNAL) != (ssize_t)sizeof(answer))
+        if (send(fd, answer, answer_bytes, MSG_NOSIGNAL) != (ssize_t)answer_bytes)
             break;
     close(fd);
     return NULL;
@@ -94,9 +95,9 @@ static void *echo_serve(void *arg)
 static bool echo_call(void *self)
 {
     int fd = *(int *)self;
-    char data[ANSWER_BYTES];
+    char data[ANSWER_MAX];
     return send(fd, request, request_bytes, MSG_NOSIGNAL) == (ssize_t)request_bytes &&
-           read_all(fd, data, sizeof(data));
+           read_all(fd, data, answer_bytes);
 }
 
 static bool echo_open(int *ret_listen, int *ret_fd)
@@ -139,7 +140,7 @@ static enum MHD_Result bare_access(void *arg, struct MHD_Connection *c, const ch
     }
     kept_bytes = 0;
     struct MHD_Response *r =
-        MHD_create_response_from_buffer(sizeof(answer), answer, MHD_RESPMEM_PERSISTENT);
+        MHD_create_response_from_buffer(answer_bytes, answer, MHD_RESPMEM_PERSISTENT);
     enum MHD_Result queued = MHD_queue_response(c, 200, r);
     MHD_destroy_response(r);
     return queued;
@@ -157,7 +158,7 @@ static bool bare_call(void *self)
     CURL *curl = self;
     size_t received = 0;
     return curl_easy_setopt(curl, CURLOPT_WRITEDATA, &received) == CURLE_OK &&
-           curl_easy_perform(curl) == CURLE_OK && received == ANSWER_BYTES;
+           curl_easy_perform(curl) == CURLE_OK && received == answer_bytes;
 }
 
 static CURL *bare_client(uint16_t port, struct curl_slist *no_expect)
@@ -182,7 +183,7 @@ static CURL *bare_client(uint16_t port, struct curl_slist *no_expect)
 static void answer_hop(struct net_request *r, void *ctx)
 {
     (void)ctx;
-    net_reply(r, 200, "application/octet-stream", answer, sizeof(answer));
+    net_reply(r, 200, "application/octet-stream", answer, answer_bytes);
 }
 
 static const struct net_route routes[] = {
@@ -207,7 +208,7 @@ static bool ours_call(void *self)
     struct net_answer a;
     if (!net_call(o->client, &call, &a, NULL))
         return false;
-    bool ok = a.status == 200 && a.size == ANSWER_BYTES;
+    bool ok = a.status == 200 && a.size == answer_bytes;
     net_answer_clear(&a);
     return ok;
 }
@@ -305,7 +306,7 @@ static bool report(struct stack *stacks, size_t count, const struct size *size)
 {
     double echo = samples_at(&stacks[0].samples, 0.5);
     double bare = samples_at(&stacks[1].samples, 0.5), ours = samples_at(&stacks[2].samples, 0.5);
-    printf("%zu bytes there, %d back, %d x %d requests\n", size->bytes, ANSWER_BYTES, ROUNDS,
+    printf("%zu bytes there, %zu back, %d x %d requests\n", size->bytes, answer_bytes, ROUNDS,
            size->per_round);
     printf("%-8s %8s %8s %8s %8s\n", "stack", "p50 us", "p99 us", "/ echo", "/ bare");
     for (size_t i = 0; i < count; i++) {
@@ -383,6 +384,7 @@ int main(int argc, char **argv)
     bool ran = curl != NULL, ok = true;
     if (argc == 5) {
         struct size size = {4096, 1500, strtod(argv[4], NULL)};
+        answer_bytes = ANSWER_MAX;
         ran = ran && module_open(&module, argv) && run_size(&size, curl, node, 1, &ok);
     }
     for (size_t i = 0; argc != 5 && ran && i < ARRAY_LEN(sizes); i++)
