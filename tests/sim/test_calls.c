@@ -13,8 +13,16 @@
 #define LEAVERS 10 /* of further calls whose clients go away */
 #define DELIVERERS 4
 
+static struct sim s; /* of the test that runs */
+
+static int stop_fleet(void **state)
+{
+    (void)state;
+    sim_stop(&s); /* also after a failure: the next fleet is not to meet this one */
+    return 0;
+}
+
 struct head_call {
-    struct sim *sim;
     const struct sim_module *head;
     int number;
     struct cancel *cancel; /* NULL: stays */
@@ -50,7 +58,7 @@ static void *run_head(void *head_call)
     (void)snprintf(c->inputs[1].port, sizeof(c->inputs[1].port), "r");
     c->return_count = 1;
     (void)snprintf(c->returns[0], sizeof(c->returns[0]), "s");
-    h->ok = sim_call(h->sim, 0, c, h->cancel, &a, &h->error);
+    h->ok = sim_call(&s, 0, c, h->cancel, &a, &h->error);
     if (h->ok) {
         h->sum = a.output_count == 1 ? *(const float *)a.outputs[0].tensor.data : -1;
         call_answer_clear(&a);
@@ -60,7 +68,7 @@ static void *run_head(void *head_call)
     return NULL;
 }
 
-static bool deliver(struct sim *s, int number, const char *port, float value, struct err *e)
+static bool deliver(int number, const char *port, float value, struct err *e)
 {
     struct shape shape = {.rank = 2, .dims = {1, 4}};
     struct delivery d = {.key = key_of(number), .reserve = 32, .deadline_ms = 2 * SIM_WAIT_MS};
@@ -68,54 +76,51 @@ static bool deliver(struct sim *s, int number, const char *port, float value, st
     if (!tensor_new(DT_F32, &shape, &d.tensor, e))
         return false;
     *(float *)d.tensor.data = value;
-    bool ok = sim_deliver(s, 0, &d, e);
+    bool ok = sim_deliver(&s, 0, &d, e);
     delivery_clear(&d);
     return ok;
 }
 
-static struct sim_module *start(struct sim *s, struct sim_module **blocker, unsigned max_ordinary)
+static struct sim_module *start(struct sim_module **blocker, unsigned max_ordinary)
 {
-    sim_start(s, &(struct sim_options){.devices = 1, .max_ordinary = max_ordinary});
+    sim_start(&s, &(struct sim_options){.devices = 1, .max_ordinary = max_ordinary});
     struct sim_module *head =
-        sim_add_module(s, "head", "fake add in l float32 1x4 r float32 1x4 out s float32 1x4");
-    *blocker = sim_add_module(s, "blocker", SIM_BLOCKER);
+        sim_add_module(&s, "head", "fake add in l float32 1x4 r float32 1x4 out s float32 1x4");
+    *blocker = sim_add_module(&s, "blocker", SIM_BLOCKER);
     sim_place(head, 0, 1);
     sim_place(*blocker, 0, 1);
-    sim_publish(s);
+    sim_publish(&s);
     return head;
 }
 
 static void deliveries_may_come_before_the_call(void **state)
 {
     (void)state;
-    struct sim s;
     struct err e;
-    struct sim_module *blocker, *head = start(&s, &blocker, 0);
-    struct head_call h = {.sim = &s, .head = head, .number = 1};
-    if (!deliver(&s, 1, "l", 2, &e) || !deliver(&s, 1, "r", 3, &e) ||
-        !deliver(&s, 1, "r", 9, &e)) /* again: the first one counts */
+    struct sim_module *blocker, *head = start(&blocker, 0);
+    struct head_call h = {.head = head, .number = 1};
+    if (!deliver(1, "l", 2, &e) || !deliver(1, "r", 3, &e) ||
+        !deliver(1, "r", 9, &e)) /* again: the first one counts */
         fail_msg("%s", e.text);
     (void)run_head(&h);
     if (!h.ok)
         fail_msg("%s", h.error.text);
     assert_true(h.sum == 5);
-    sim_stop(&s);
 }
 
 /* Polls: the number of requests under way is in no heartbeat. */
-static void wait_under_way(struct sim *s, unsigned want)
+static void wait_under_way(unsigned want)
 {
     struct net_counts c;
     int64_t end = clock_deadline_ms(SIM_WAIT_MS);
     do {
         (void)sched_yield();
-        net_server_counts(s->devices[0].peer, &c);
+        net_server_counts(s.devices[0].peer, &c);
     } while (c.ordinary != want && clock_now_ns() < end);
     assert_int_equal(c.ordinary, want);
 }
 
 struct deliverer {
-    struct sim *sim;
     int part;
     pthread_t thread;
     bool ok;
@@ -127,17 +132,16 @@ static void *run_deliverer(void *deliverer)
     struct deliverer *d = deliverer;
     d->ok = true;
     for (int i = d->part; d->ok && i < CALLS; i += DELIVERERS)
-        d->ok = deliver(d->sim, i, "l", (float)i, &d->error) &&
-                deliver(d->sim, i, "r", 1000, &d->error);
+        d->ok = deliver(i, "l", (float)i, &d->error) && deliver(i, "r", 1000, &d->error);
     return NULL;
 }
 
-static void deliver_all(struct sim *s)
+static void deliver_all(void)
 {
     struct err e;
     struct deliverer list[DELIVERERS];
     for (int i = 0; i < DELIVERERS; i++) {
-        list[i] = (struct deliverer){.sim = s, .part = i};
+        list[i] = (struct deliverer){.part = i};
         assert_true(thread_start(&list[i].thread, "deliver", run_deliverer, &list[i], &e));
     }
     for (int i = 0; i < DELIVERERS; i++) {
@@ -147,13 +151,13 @@ static void deliver_all(struct sim *s)
     }
 }
 
-static struct head_call *start_calls(struct sim *s, const struct sim_module *head)
+static struct head_call *start_calls(const struct sim_module *head)
 {
     struct err e;
     struct head_call *list = calloc(CALLS + LEAVERS, sizeof(*list));
     assert_non_null(list);
     for (int i = 0; i < CALLS + LEAVERS; i++) {
-        list[i] = (struct head_call){.sim = s, .head = head, .number = i};
+        list[i] = (struct head_call){.head = head, .number = i};
         list[i].cancel = i < CALLS ? NULL : cancel_new();
         assert_true(thread_start(&list[i].thread, "head", run_head, &list[i], &e));
     }
@@ -163,14 +167,15 @@ static struct head_call *start_calls(struct sim *s, const struct sim_module *hea
 static void a_thousand_wait_and_answer(void **state)
 {
     (void)state;
-    struct sim s;
     struct err e;
     struct sim_block block;
-    struct sim_module *blocker, *head = start(&s, &blocker, CALLS + LEAVERS + 1);
+    struct sim_module *blocker, *head = start(&blocker, CALLS + LEAVERS + 1);
     sim_block(&s, &block, 0, blocker);
-    struct head_call *list = start_calls(&s, head);
-    wait_under_way(&s, CALLS + LEAVERS + 1);
+    struct head_call *list = start_calls(head);
+    wait_under_way(CALLS + LEAVERS + 1);
     if (!sim_ping(&s, 0, &e)) /* nothing of what is asked now may wait for the lane */
+        fail_msg("%s", e.text);
+    if (!deliver(0, "l", 0, &e)) /* there is no room for another call, but for this */
         fail_msg("%s", e.text);
     for (int i = CALLS; i < CALLS + LEAVERS; i++) {
         cancel_fire(list[i].cancel);
@@ -179,8 +184,8 @@ static void a_thousand_wait_and_answer(void **state)
         assert_int_equal(list[i].error.code, ERR_CANCELLED);
         cancel_unref(list[i].cancel);
     }
-    wait_under_way(&s, CALLS + 1);
-    deliver_all(&s);
+    wait_under_way(CALLS + 1);
+    deliver_all();
     sim_wait_lanes(&s, 0, 1, CALLS); /* all have met, all want the lane */
     if (!sim_ping(&s, 0, &e))
         fail_msg("%s", e.text);
@@ -193,14 +198,13 @@ static void a_thousand_wait_and_answer(void **state)
     }
     assert_int_equal(sim_runs(&s, 0, head), CALLS);
     free(list);
-    sim_stop(&s);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(deliveries_may_come_before_the_call),
-        cmocka_unit_test(a_thousand_wait_and_answer),
+        cmocka_unit_test_teardown(deliveries_may_come_before_the_call, stop_fleet),
+        cmocka_unit_test_teardown(a_thousand_wait_and_answer, stop_fleet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -7,6 +7,15 @@
 #include <stdio.h>
 #include <string.h>
 
+static struct sim s; /* of the test that runs */
+
+static int stop_fleet(void **state)
+{
+    (void)state;
+    sim_stop(&s); /* also after a failure: the next fleet is not to meet this one */
+    return 0;
+}
+
 /* "one two": ids 11, 12 on the left, 101, 102 on the right, each followed by its upper half 0. */
 static void assert_sum(const struct sim_reply *r)
 {
@@ -55,7 +64,6 @@ static double overlap_ms(const json_t *a, const json_t *b)
 static void three_devices_give_the_sum(void **state)
 {
     (void)state;
-    struct sim s;
     sim_start(&s, &(struct sim_options){.devices = 3});
     struct sim_sum m = sim_add_sum(&s, "noop");
     sim_place(m.left, 0, 1);
@@ -73,7 +81,6 @@ static void three_devices_give_the_sum(void **state)
         sim_reply_clear(&r);
     }
     assert_int_equal(sim_runs(&s, 0, m.left), 1); /* then it came from the cache */
-    sim_stop(&s);
 }
 
 /* Two devices: at once.  One device with one lane, as a control: one after the other. */
@@ -81,7 +88,6 @@ static void encoders_run_in_parallel(void **state)
 {
     (void)state;
     for (int same = 0; same < 2; same++) {
-        struct sim s;
         sim_start(&s, &(struct sim_options){.devices = 3});
         struct sim_sum m = sim_add_sum(&s, "sleep 400");
         sim_place(m.left, 0, 400);
@@ -104,7 +110,6 @@ static void encoders_run_in_parallel(void **state)
 static void a_dead_device_is_replaced(void **state)
 {
     (void)state;
-    struct sim s;
     struct sim_block block;
     struct sim_asking asking;
     sim_start(&s, &(struct sim_options){.devices = 3, .cables = true});
@@ -134,7 +139,6 @@ static void a_dead_device_is_replaced(void **state)
     assert_int_equal(sim_runs(&s, 2, m.head), 1);
     json_decref(trace);
     sim_reply_clear(&asking.reply);
-    sim_stop(&s);
 }
 
 static const char *error_of(const struct sim_reply *r)
@@ -147,7 +151,6 @@ static const char *error_of(const struct sim_reply *r)
 static void no_replica_left_is_said(void **state)
 {
     (void)state;
-    struct sim s;
     sim_start(&s, &(struct sim_options){.devices = 3, .cables = true});
     struct sim_sum m = sim_add_sum(&s, "noop");
     sim_place(m.left, 0, 1);
@@ -167,13 +170,11 @@ static void no_replica_left_is_said(void **state)
         fail_msg("should name module and devices: %s", error_of(&r));
     assert_true(ms < 4 * CLUSTER_DEAD_MS); /* what a coordinator needs to place it again, doubled */
     sim_reply_clear(&r);
-    sim_stop(&s);
 }
 
 static void a_client_that_leaves_cancels(void **state)
 {
     (void)state;
-    struct sim s;
     struct sim_asking asking;
     sim_start(&s, &(struct sim_options){.devices = 2});
     struct sim_sum m = sim_add_sum(&s, "sleep 600000");
@@ -191,13 +192,11 @@ static void a_client_that_leaves_cancels(void **state)
     assert_int_equal(sim_runs(&s, 0, m.left), 0);
     assert_int_equal(sim_runs(&s, 0, m.right), 0);
     sim_reply_clear(&asking.reply);
-    sim_stop(&s);
 }
 
 static void overload_is_503(void **state)
 {
     (void)state;
-    struct sim s;
     struct sim_block block;
     sim_start(&s, &(struct sim_options){.devices = 1, .max_ordinary = 1});
     struct sim_sum m = sim_add_sum(&s, "noop");
@@ -214,14 +213,12 @@ static void overload_is_503(void **state)
     assert_true(r.retry_after[0] >= '1' && r.retry_after[0] <= '9');
     sim_reply_clear(&r);
     sim_unblock(&block);
-    sim_stop(&s);
 }
 
 /* A request under way ends with the table that it began with; the next one goes by the new. */
 static void a_table_is_swapped_in_mid_flight(void **state)
 {
     (void)state;
-    struct sim s;
     struct sim_block block;
     struct sim_asking asking;
     sim_start(&s, &(struct sim_options){.devices = 3});
@@ -251,19 +248,18 @@ static void a_table_is_swapped_in_mid_flight(void **state)
     sim_wait_gone(&s, 1, m.head); /* unloaded once nobody uses it */
     sim_reply_clear(&next);
     sim_reply_clear(&asking.reply);
-    sim_stop(&s);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(three_devices_give_the_sum),
-        cmocka_unit_test(encoders_run_in_parallel),
-        cmocka_unit_test(a_dead_device_is_replaced),
-        cmocka_unit_test(no_replica_left_is_said),
-        cmocka_unit_test(a_client_that_leaves_cancels),
-        cmocka_unit_test(overload_is_503),
-        cmocka_unit_test(a_table_is_swapped_in_mid_flight),
+        cmocka_unit_test_teardown(three_devices_give_the_sum, stop_fleet),
+        cmocka_unit_test_teardown(encoders_run_in_parallel, stop_fleet),
+        cmocka_unit_test_teardown(a_dead_device_is_replaced, stop_fleet),
+        cmocka_unit_test_teardown(no_replica_left_is_said, stop_fleet),
+        cmocka_unit_test_teardown(a_client_that_leaves_cancels, stop_fleet),
+        cmocka_unit_test_teardown(overload_is_503, stop_fleet),
+        cmocka_unit_test_teardown(a_table_is_swapped_in_mid_flight, stop_fleet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

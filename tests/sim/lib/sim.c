@@ -117,8 +117,11 @@ void sim_start(struct sim *s, const struct sim_options *o)
 
 static void stop_device(struct sim_device *d)
 {
+    if (!d->sim)
+        return; /* sim_start() did not come so far */
     net_server_stop(d->public, 0);
-    node_stop(d->node, false);
+    if (d->node)
+        node_stop(d->node, false);
     net_server_stop(d->peer, 0);
     cable_close(d->cable);
     gateway_free(d->gateway);
@@ -131,6 +134,8 @@ static void stop_device(struct sim_device *d)
 
 void sim_stop(struct sim *s)
 {
+    if (!s->hub)
+        return;
     for (int i = 0; i < s->options.devices; i++)
         stop_device(&s->devices[i]);
     net_server_stop(s->hub, 0);
@@ -140,6 +145,7 @@ void sim_stop(struct sim *s)
         json_decref(s->models[i].program);
     json_decref(s->table);
     monitor_destroy(&s->lock);
+    *s = (struct sim){0};
     temp_remove();
 }
 

@@ -86,7 +86,7 @@ struct sim {
 
 /* Devices are up and taken in when it returns. */
 void sim_start(struct sim *s, const struct sim_options *o);
-void sim_stop(struct sim *s);
+void sim_stop(struct sim *s); /* of a zeroed or stopped one: nothing */
 
 /* ---- what the fleet holds; in force with the next sim_publish() ---- */
 
