@@ -362,25 +362,32 @@ static void follow(struct node *n, struct table *t)
     }
 }
 
+/* Waits until this device has an id (a first join may be under way, or the coordinator away): a
+ * table says nothing to a device without.  One that it remembers is followed without joining, so
+ * that requests go on after a restart while the coordinator is away. */
+static bool wait_for_id(struct node *n)
+{
+    monitor_lock(&n->lock);
+    while (!n->stop && !atomic_load(&n->has_id))
+        (void)monitor_wait(&n->lock, CLOCK_NEVER);
+    bool stop = n->stop;
+    monitor_unlock(&n->lock);
+    return !stop;
+}
+
 void *node_loader_run(void *node)
 {
     struct node *n = node;
     uint64_t seen = 0;
-    for (;;) {
+    while (wait_for_id(n)) {
         /* Woken by a new table; else now and then for what failed before. */
         struct table *t = table_slot_wait(n->slot, seen, clock_deadline_ms(500));
-        monitor_lock(&n->lock);
-        bool stop = n->stop, joined = n->joined;
-        monitor_unlock(&n->lock);
-        if (stop) {
-            table_unref(t);
-            return NULL;
-        }
-        if (t && joined) {
+        if (t && !n->stop) {
             seen = t->version;
             follow(n, t);
         }
         table_unref(t);
         meetings_expire(n->meetings);
     }
+    return NULL;
 }

@@ -250,6 +250,26 @@ static void a_table_is_swapped_in_mid_flight(void **state)
     sim_reply_clear(&asking.reply);
 }
 
+/* It has its table, its id and its files, and needs nothing else to serve. */
+static void a_device_restarts_without_a_coordinator(void **state)
+{
+    (void)state;
+    sim_start(&s, &(struct sim_options){.devices = 2, .cables = true});
+    struct sim_sum m = sim_add_sum(&s, "noop");
+    sim_place(m.left, 0, 1);
+    sim_place(m.right, 0, 1);
+    sim_place(m.head, 1, 1);
+    sim_publish(&s);
+    sim_stop_hub(&s);
+    sim_restart(&s, 0);
+    struct sim_reply r = sim_ask(&s, 1, "sum", "one two", NULL);
+    assert_sum(&r);
+    sim_reply_clear(&r);
+    r = sim_ask(&s, 0, "sum", "one two", NULL);
+    assert_sum(&r);
+    sim_reply_clear(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -260,6 +280,7 @@ int main(void)
         cmocka_unit_test_teardown(a_client_that_leaves_cancels, stop_fleet),
         cmocka_unit_test_teardown(overload_is_503, stop_fleet),
         cmocka_unit_test_teardown(a_table_is_swapped_in_mid_flight, stop_fleet),
+        cmocka_unit_test_teardown(a_device_restarts_without_a_coordinator, stop_fleet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

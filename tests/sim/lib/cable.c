@@ -17,7 +17,8 @@ struct pair {
 
 struct cable {
     int listener, stop[2]; /* a byte in stop[1], or its end, ends the thread */
-    uint16_t port, to;
+    uint16_t port;
+    _Atomic uint16_t to;
     struct pair pairs[CABLE_PAIRS_MAX];
     int count;
     pthread_t thread;
@@ -134,6 +135,11 @@ bool cable_open(uint16_t to_port, struct cable **ret, struct err *e)
     }
     *ret = c;
     return true;
+}
+
+void cable_plug(struct cable *c, uint16_t to_port)
+{
+    c->to = to_port;
 }
 
 uint16_t cable_port(const struct cable *c)

@@ -13,6 +13,7 @@
 struct cable;
 
 bool cable_open(uint16_t to_port, struct cable **ret, struct err *e);
+void cable_plug(struct cable *c, uint16_t to_port); /* later connections go there */
 uint16_t cable_port(const struct cable *c);
 void cable_cut(struct cable *c); /* returns when it is done; again: nothing */
 void cable_close(struct cable *c);

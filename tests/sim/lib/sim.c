@@ -41,10 +41,11 @@ static void listen_on(const struct net_group *group, unsigned max_ordinary, bool
     (void)snprintf(url, WIRE_URL_MAX, "http://127.0.0.1:%u", (unsigned)net_server_port(*ret));
 }
 
-static void open_blobs(const char *name, char *path, size_t size, struct blobs **ret)
+static void open_blobs(const struct sim *s, const char *name, char *path, size_t size,
+                       struct blobs **ret)
 {
     struct err e;
-    (void)snprintf(path, size, "%s/%s", temp_make(), name);
+    (void)snprintf(path, size, "%s/%s", s->folder, name);
     must(file_make_dirs(path, &e) && blobs_open(path, ret, &e), &e);
 }
 
@@ -71,16 +72,15 @@ static void create_parts(struct sim_device *d, const char *folder)
          &e);
 }
 
-static void start_device(struct sim *s, int index)
+/* As far as it needs nobody else. */
+static void boot_device(struct sim_device *d)
 {
     struct err e;
     char folder[4096];
     int rows;
-    struct sim_device *d = &s->devices[index];
-    d->sim = s;
-    (void)snprintf(d->id, sizeof(d->id), "d%d", index);
+    struct sim *s = d->sim;
     table_slot_init(&d->slot);
-    open_blobs(d->id, folder, sizeof(folder), &d->blobs);
+    open_blobs(s, d->id, folder, sizeof(folder), &d->blobs);
     create_parts(d, folder);
     d->peer_group = (struct net_group){.routes = node_routes(&rows), .ctx = d->node};
     d->peer_group.count = (size_t)rows;
@@ -89,13 +89,24 @@ static void start_device(struct sim *s, int index)
     listen_on(&d->peer_group, s->options.max_ordinary, false, &d->peer, d->peer_url);
     listen_on(&d->public_group, 0, true, &d->public, d->public_url);
     if (s->options.cables) {
-        must(cable_open(net_server_port(d->peer), &d->cable, &e), &e);
+        if (d->cable)
+            cable_plug(d->cable, net_server_port(d->peer));
+        else
+            must(cable_open(net_server_port(d->peer), &d->cable, &e), &e);
         (void)snprintf(d->peer_url, sizeof(d->peer_url), "http://127.0.0.1:%u",
                        (unsigned)cable_port(d->cable));
     }
-    must(node_start(d->node, d->peer_url, d->public_url, &e) &&
-             node_wait_joined(d->node, clock_deadline_ms(SIM_WAIT_MS), &e),
-         &e);
+    must(node_start(d->node, d->peer_url, d->public_url, &e), &e);
+}
+
+static void start_device(struct sim *s, int index)
+{
+    struct err e;
+    struct sim_device *d = &s->devices[index];
+    d->sim = s;
+    (void)snprintf(d->id, sizeof(d->id), "d%d", index);
+    boot_device(d);
+    must(node_wait_joined(d->node, clock_deadline_ms(SIM_WAIT_MS), &e), &e);
 }
 
 void sim_start(struct sim *s, const struct sim_options *o)
@@ -103,9 +114,9 @@ void sim_start(struct sim *s, const struct sim_options *o)
     struct err e;
     char folder[4096];
     int rows;
-    *s = (struct sim){.options = *o};
+    *s = (struct sim){.options = *o, .folder = temp_make()};
     monitor_init(&s->lock);
-    open_blobs("hub", folder, sizeof(folder), &s->blobs);
+    open_blobs(s, "hub", folder, sizeof(folder), &s->blobs);
     must(net_client_open(NULL, &s->client, &e), &e);
     s->group = (struct net_group){.routes = hub_routes(&rows), .ctx = s};
     s->group.count = (size_t)rows;
@@ -115,7 +126,7 @@ void sim_start(struct sim *s, const struct sim_options *o)
         start_device(s, i);
 }
 
-static void stop_device(struct sim_device *d)
+static void halt_device(struct sim_device *d)
 {
     if (!d->sim)
         return; /* sim_start() did not come so far */
@@ -123,21 +134,36 @@ static void stop_device(struct sim_device *d)
     if (d->node)
         node_stop(d->node, false);
     net_server_stop(d->peer, 0);
-    cable_close(d->cable);
     gateway_free(d->gateway);
     node_free(d->node);
     net_client_close(d->client);
     table_slot_destroy(&d->slot);
     blobs_close(d->blobs);
-    heartbeat_clear(&d->last);
+}
+
+void sim_restart(struct sim *s, int device)
+{
+    struct sim_device *d = &s->devices[device];
+    assert_non_null(d->cable);
+    halt_device(d);
+    boot_device(d);
+}
+
+void sim_stop_hub(struct sim *s)
+{
+    net_server_stop(s->hub, 0);
+    s->hub = NULL;
 }
 
 void sim_stop(struct sim *s)
 {
-    if (!s->hub)
+    if (!s->blobs)
         return;
-    for (int i = 0; i < s->options.devices; i++)
-        stop_device(&s->devices[i]);
+    for (int i = 0; i < s->options.devices; i++) {
+        halt_device(&s->devices[i]);
+        cable_close(s->devices[i].cable);
+        heartbeat_clear(&s->devices[i].last);
+    }
     net_server_stop(s->hub, 0);
     net_client_close(s->client);
     blobs_close(s->blobs);

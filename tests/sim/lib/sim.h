@@ -69,6 +69,7 @@ struct sim_model {
 
 struct sim {
     struct sim_options options;
+    const char *folder;  /* all that is on disk is below it */
     struct monitor lock; /* of the table and the heartbeats */
     struct net_client *client;
     struct blobs *blobs; /* the hub's */
@@ -87,6 +88,12 @@ struct sim {
 /* Devices are up and taken in when it returns. */
 void sim_start(struct sim *s, const struct sim_options *o);
 void sim_stop(struct sim *s); /* of a zeroed or stopped one: nothing */
+
+/* The hub is gone for good. */
+void sim_stop_hub(struct sim *s);
+/* Stops a device and starts it again with what it has on disk, at the same address; needs cables.
+ * Returns without waiting for anything. */
+void sim_restart(struct sim *s, int device);
 
 /* ---- what the fleet holds; in force with the next sim_publish() ---- */
 
