@@ -17,7 +17,8 @@ endif()
 function(s2m3_label name source)
     file(STRINGS ${source} found REGEX "label: threads")
     if(found)
-        set_tests_properties(${name} PROPERTIES LABELS threads)
+        # Some start a thousand threads: beside another one they only measure the machine.
+        set_tests_properties(${name} PROPERTIES LABELS threads RUN_SERIAL TRUE)
     endif()
     set_tests_properties(${name} PROPERTIES TIMEOUT 120
         ENVIRONMENT "S2M3_GOLDEN=${tests_dir}/golden;S2M3_MODELS=${PROJECT_SOURCE_DIR}/models;S2M3_DEPS=${PROJECT_SOURCE_DIR}/.deps")

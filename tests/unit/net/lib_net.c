@@ -262,7 +262,7 @@ struct net_answer fixture_call(struct fixture *f, const char *method, const char
 
 void await(const atomic_int *value, int want)
 {
-    int64_t deadline = clock_deadline_ms(10000);
+    int64_t deadline = clock_deadline_ms(90000);
     while (*value < want) {
         if (clock_now_ns() > deadline)
             fail_msg("waited for %d, is %d", want, *value);
