@@ -1,4 +1,4 @@
-/* Requests over a fleet of nodes and gateways.  label: threads */
+/* Requests over a fleet of nodes and gateways. */
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "lib/cmocka.h"
