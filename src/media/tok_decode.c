@@ -1,87 +1,112 @@
 /* tok_decode.c - ids back to text. */
+#include "base/num.h"
 #include "media/tok_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#define WHAT "decoder"
 #define TEXT_MAX ((size_t)16 << 20)
+#define STRIP_MAX 1000
 
 /* ---- reading --------------------------------------------------------------------------------------- */
 
-static bool copy(const json_t *o, const char *key, const char *def, char **ret, struct err *e)
+static bool read_wordpiece(struct tok_decoder *d, const json_t *o, struct err *e)
 {
-    const char *text = def;
-    if (!json_opt_str(o, "decoder", key, &text, e))
+    d->cleanup = true;
+    return tok_read_text(o, WHAT, "prefix", "##", &d->a, e) &&
+           json_opt_bool(o, WHAT, "cleanup", &d->cleanup, e);
+}
+
+static bool read_suffix(struct tok_decoder *d, const json_t *o, struct err *e)
+{
+    return tok_read_text(o, WHAT, "suffix", "</w>", &d->a, e);
+}
+
+static bool read_replace(struct tok_decoder *d, const json_t *o, struct err *e)
+{
+    const json_t *pattern = json_object_get(o, "pattern");
+    if (!json_is_string(json_object_get(pattern, "String")))
+        return err_set(e, ERR_UNSUPPORTED, "decoder Replace: only a String pattern is known");
+    return tok_read_text(pattern, WHAT, "String", NULL, &d->a, e) &&
+           tok_read_text(o, WHAT, "content", "", &d->b, e);
+}
+
+static bool read_strip(struct tok_decoder *d, const json_t *o, struct err *e)
+{
+    uint64_t start = 0, stop = 0;
+    if (!tok_read_text(o, WHAT, "content", " ", &d->a, e) ||
+        !json_opt_u64(o, WHAT, "start", STRIP_MAX, &start, e) ||
+        !json_opt_u64(o, WHAT, "stop", STRIP_MAX, &stop, e))
         return false;
-    *ret = strdup(text);
-    return *ret != NULL || err_set(e, ERR_MEMORY, "tokenizer: no memory");
+    d->start = (int)start;
+    d->stop = (int)stop;
+    return true;
 }
 
-static bool read_one(struct tok_decoder *d, const char *type, const json_t *o, struct err *e)
+static bool read_metaspace(struct tok_decoder *d, const json_t *o, struct err *e)
 {
-    if (strcmp(type, "ByteLevel") == 0) {
-        d->kind = DECODE_BYTES;
-        return true;
-    }
-    if (strcmp(type, "Fuse") == 0) {
-        d->kind = DECODE_FUSE;
-        return true;
-    }
-    if (strcmp(type, "WordPiece") == 0) {
-        d->kind = DECODE_WORDPIECE;
-        d->cleanup = true;
-        return copy(o, "prefix", "##", &d->a, e) &&
-               json_opt_bool(o, "decoder", "cleanup", &d->cleanup, e);
-    }
-    if (strcmp(type, "BPEDecoder") == 0) {
-        d->kind = DECODE_SUFFIX;
-        return copy(o, "suffix", "</w>", &d->a, e);
-    }
-    if (strcmp(type, "Replace") == 0) {
-        d->kind = DECODE_REPLACE;
-        const json_t *pattern = json_object_get(o, "pattern");
-        if (!json_is_string(json_object_get(pattern, "String")))
-            return err_set(e, ERR_UNSUPPORTED, "decoder Replace: only a String pattern is known");
-        return copy(pattern, "String", "", &d->a, e) && copy(o, "content", "", &d->b, e);
-    }
-    if (strcmp(type, "Strip") == 0) {
-        uint64_t start = 0, stop = 0;
-        d->kind = DECODE_STRIP;
-        if (!copy(o, "content", " ", &d->a, e) ||
-            !json_opt_u64(o, "decoder", "start", 1000, &start, e) ||
-            !json_opt_u64(o, "decoder", "stop", 1000, &stop, e))
-            return false;
-        d->start = (int)start;
-        d->stop = (int)stop;
-        return true;
-    }
-    return err_set(e, ERR_UNSUPPORTED, "decoder '%.60s' is not known", type);
+    const char *scheme = NULL;
+    d->drop_first = true;
+    if (!tok_read_text(o, WHAT, "replacement", TOK_METASPACE, &d->a, e) ||
+        !json_opt_str(o, WHAT, "prepend_scheme", &scheme, e) ||
+        !json_opt_bool(o, WHAT, "add_prefix_space", &d->drop_first, e))
+        return false;
+    if (scheme)
+        d->drop_first = strcmp(scheme, "never") != 0;
+    return true;
 }
 
+static const struct decoder_row {
+    const char *type;
+    enum tok_decoder_kind kind;
+    bool (*read)(struct tok_decoder *d, const json_t *o, struct err *e); /* NULL: no settings */
+} rows[] = {
+    {"ByteLevel", DECODE_BYTES, NULL},          {"Fuse", DECODE_FUSE, NULL},
+    {"ByteFallback", DECODE_FALLBACK, NULL},    {"WordPiece", DECODE_WORDPIECE, read_wordpiece},
+    {"BPEDecoder", DECODE_SUFFIX, read_suffix}, {"Replace", DECODE_REPLACE, read_replace},
+    {"Strip", DECODE_STRIP, read_strip},        {"Metaspace", DECODE_METASPACE, read_metaspace},
+};
+
+static bool read_list(struct tokenizer *t, const json_t *o, struct err *e)
+{
+    json_t *list;
+    if (!json_need_array(o, WHAT, "decoders", TOK_STEPS_MAX, &list, e))
+        return false;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!tok_read_decoder(t, json_array_get(list, i), e))
+            return false;
+    return true;
+}
+
+/* A Sequence may hold Sequences: the depth of the file bounds the recursion. */
 bool tok_read_decoder(struct tokenizer *t, const json_t *o, struct err *e)
 {
     const char *type;
-    json_t *list;
     if (!o || json_is_null(o))
         return true;
     t->has_decoder = true;
-    if (!json_need_str(o, "decoder", "type", &type, e))
+    if (!json_need_str(o, WHAT, "type", &type, e))
         return false;
-    if (strcmp(type, "Sequence") == 0) {
-        if (!json_need_array(o, "decoder", "decoders", TOK_STEPS_MAX, &list, e))
-            return false;
-        for (size_t i = 0; i < json_array_size(list); i++) {
-            const char *inner = json_string_value(json_object_get(json_array_get(list, i), "type"));
-            if (inner && strcmp(inner, "Sequence") == 0)
-                return err_set(e, ERR_UNSUPPORTED, "decoder: a Sequence in a Sequence");
-            if (!tok_read_decoder(t, json_array_get(list, i), e))
-                return false;
-        }
-        return true;
-    }
+    if (strcmp(type, "Sequence") == 0)
+        return read_list(t, o, e);
     if (t->decoder_count >= TOK_STEPS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "decoder: more than %d steps", TOK_STEPS_MAX);
-    return read_one(&t->decoders[t->decoder_count++], type, o, e);
+        return err_set(e, ERR_TOO_LARGE, WHAT ": more than %d steps", TOK_STEPS_MAX);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct tok_decoder *d = &t->decoders[t->decoder_count];
+        if (strcmp(rows[i].type, type) != 0)
+            continue;
+        t->decoder_count++;
+        d->kind = rows[i].kind;
+        return !rows[i].read || rows[i].read(d, o, e);
+    }
+    return err_set(e, ERR_UNSUPPORTED, WHAT " '%.60s' is not known", type);
+}
+
+void tok_decoder_clear(struct tok_decoder *d)
+{
+    free(d->a);
+    free(d->b);
 }
 
 /* ---- steps: each takes a list of texts to a list of texts ------------------------------------------- */
@@ -112,105 +137,104 @@ static void replace_all(struct buf *b, const char *text, const char *from, const
 }
 
 /* English spacing, as the WordPiece decoder of the tokenizers library does it. */
-static char *clean_up(const char *text)
+static void clean_up(struct buf *b)
 {
-    static const char *const rows[][2] = {{" .", "."},     {" ?", "?"},           {" !", "!"},
-                                          {" ,", ","},     {" ' ", "'"},          {" n't", "n't"},
-                                          {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"},
-                                          {" 've", "'ve"}, {" 're", "'re"}};
-    char *now = strdup(text);
-    for (size_t i = 0; now && i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct buf b = BUF_INIT(TEXT_MAX);
-        replace_all(&b, now, rows[i][0], rows[i][1]);
-        free(now);
-        now = buf_take(&b);
-        if (!now)
-            now = strdup("");
+    static const char *const pairs[][2] = {{" .", "."},     {" ?", "?"},           {" !", "!"},
+                                           {" ,", ","},     {" ' ", "'"},          {" n't", "n't"},
+                                           {" 'm", "'m"},   {" do not", " don't"}, {" 's", "'s"},
+                                           {" 've", "'ve"}, {" 're", "'re"}};
+    for (size_t i = 0; b->data && !b->failed && i < ARRAY_LEN(pairs); i++) {
+        struct buf next = BUF_INIT(TEXT_MAX);
+        replace_all(&next, b->data, pairs[i][0], pairs[i][1]);
+        buf_clear(b);
+        *b = next;
     }
-    return now;
 }
 
-static char *wordpiece_text(const struct tok_decoder *d, const char *text, bool first)
+static void wordpiece_text(const struct tok_decoder *d, const char *text, bool first, struct buf *b)
 {
-    struct buf b = BUF_INIT(TEXT_MAX);
     size_t n = strlen(d->a);
-    if (!first && n && strncmp(text, d->a, n) == 0)
+    if (!first && strncmp(text, d->a, n) == 0)
         text += n;
     else if (!first)
-        buf_str(&b, " ");
-    buf_str(&b, text);
-    char *joined = buf_take(&b);
-    char *clean = joined && d->cleanup ? clean_up(joined) : NULL;
-    if (clean) {
-        free(joined);
-        joined = clean;
-    }
-    return joined ? joined : strdup("");
+        buf_str(b, " ");
+    buf_str(b, text);
+    if (d->cleanup)
+        clean_up(b);
 }
 
-static char *suffix_text(const struct tok_decoder *d, const char *text, bool last)
-{
-    struct buf b = BUF_INIT(TEXT_MAX);
-    replace_all(&b, text, d->a, last ? "" : " ");
-    char *out = buf_take(&b);
-    return out ? out : strdup("");
-}
-
-static char *strip_text(const struct tok_decoder *d, const char *text)
+static void strip_text(const struct tok_decoder *d, const char *text, struct buf *b)
 {
     size_t n = strlen(text), c = strlen(d->a), from = 0;
     for (int i = 0; c && i < d->start && from + c <= n && strncmp(text + from, d->a, c) == 0; i++)
         from += c;
     for (int i = 0; c && i < d->stop && n >= from + c && strncmp(text + n - c, d->a, c) == 0; i++)
         n -= c;
-    return strndup(text + from, n - from);
+    buf_add(b, text + from, n - from);
 }
 
-/* The bytes that the letters stand for; what is no UTF-8 becomes the replacement character. */
-static void add_valid(struct buf *b, const char *bytes, size_t size)
+static void metaspace_text(const struct tok_decoder *d, const char *text, bool first, struct buf *b)
 {
-    for (size_t i = 0; i < size;) {
-        int32_t c;
-        int n = tok_char(bytes + i, size - i, &c);
-        if (c >= 0) {
-            buf_add(b, bytes + i, (size_t)n);
-        } else {
-            buf_str(b, "\xEF\xBF\xBD");
-            /* the rest of a cut-off character is one replacement, not several */
-            unsigned char lead = (unsigned char)bytes[i];
-            int want = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : lead >= 0xC2 ? 2 : 1;
-            while (n < want && i + (size_t)n < size &&
-                   ((unsigned char)bytes[i + (size_t)n] & 0xC0) == 0x80)
-                n++;
-        }
-        i += (size_t)n;
-    }
+    replace_all(b, text, d->a, first && d->drop_first ? "" : " ");
 }
 
+/* The bytes that the letters stand for; a token with anything else in it stands for itself. */
 static void add_bytes(struct buf *b, const char *text)
 {
-    size_t size = strlen(text);
+    size_t size = strlen(text), before = b->size;
     for (size_t i = 0; i < size;) {
         int32_t c;
-        int n = tok_char(text + i, size - i, &c);
+        i += (size_t)tok_char(text + i, size - i, &c);
         int byte = tok_letter_byte(c);
-        if (byte >= 0) {
-            char one = (char)byte;
-            buf_add(b, &one, 1);
-        } else {
-            buf_add(b, text + i, (size_t)n);
+        char one = (char)byte;
+        if (byte < 0) {
+            b->size = before;
+            buf_add(b, text, size);
+            return;
         }
-        i += (size_t)n;
+        buf_add(b, &one, 1);
     }
 }
 
-static bool one_text(struct texts *t, char *text, struct err *e)
+/* "<0x41>" */
+static int byte_of(const char *text)
 {
+    static const char digits[] = "0123456789ABCDEF0123456789abcdef";
+    const char *high, *low;
+    if (strlen(text) != 6 || strncmp(text, "<0x", 3) != 0 || text[5] != '>')
+        return -1;
+    high = strchr(digits, text[3]);
+    low = strchr(digits, text[4]);
+    return high && low ? (int)((high - digits) % 16 * 16 + (low - digits) % 16) : -1;
+}
+
+/* A run of byte tokens is text as a whole, or one replacement character for each. */
+static size_t fallback_run(char *const *list, size_t count, struct buf *b)
+{
+    size_t n = 0, where, at = b->size;
+    for (; n < count && byte_of(list[n]) >= 0; n++) {
+        char one = (char)byte_of(list[n]);
+        buf_add(b, &one, 1);
+    }
+    if (b->failed || n == 0 || tok_utf8_ok(b->data + at, n, &where))
+        return n;
+    b->size = at;
+    for (size_t i = 0; i < n; i++)
+        buf_str(b, TOK_REPLACEMENT);
+    return n;
+}
+
+/* The first text becomes what b holds, the others are dropped. */
+static bool keep_one(struct texts *t, struct buf *b, struct err *e)
+{
+    bool ok = buf_ok(b, "text", e);
+    char *text = ok && b->data ? buf_take(b) : calloc(1, 1);
+    buf_clear(b);
     texts_clear(t);
-    t->list = text ? malloc(sizeof(*t->list)) : NULL;
+    t->list = text && ok ? malloc(sizeof(*t->list)) : NULL;
     if (!t->list) {
         free(text);
-        return err_set(e, ERR_MEMORY, "tokenizer: no memory");
+        return ok ? err_set(e, ERR_MEMORY, "tokenizer: no memory") : false;
     }
     t->list[0] = text;
     t->count = 1;
@@ -226,56 +250,92 @@ static bool fuse(struct texts *t, bool bytes, struct err *e)
         else
             buf_str(&raw, t->list[i]);
     }
-    if (bytes)
-        add_valid(&out, raw.data ? raw.data : "", raw.size);
-    else
-        buf_add(&out, raw.data, raw.size);
-    bool ok = buf_ok(&raw, "text", e) && buf_ok(&out, "text", e);
-    char *text = out.data ? buf_take(&out) : strdup("");
+    if (!bytes || raw.failed)
+        return keep_one(t, &raw, e);
+    tok_add_valid(&out, raw.data ? raw.data : "", raw.size);
     buf_clear(&raw);
-    buf_clear(&out);
-    if (!ok) {
-        free(text);
-        return false;
-    }
-    return one_text(t, text, e);
+    return keep_one(t, &out, e);
 }
 
-static bool apply(const struct tok_decoder *d, struct texts *t, struct err *e)
+/* Runs of byte tokens become one text each; the other texts stay. */
+static bool fall_back(struct texts *t, struct err *e)
 {
-    if (d->kind == DECODE_FUSE || d->kind == DECODE_BYTES)
-        return fuse(t, d->kind == DECODE_BYTES, e);
+    size_t to = 0;
+    for (size_t i = 0; i < t->count;) {
+        struct buf b = BUF_INIT(TEXT_MAX);
+        size_t n = fallback_run(t->list + i, t->count - i, &b);
+        char *text = n ? buf_take(&b) : t->list[i];
+        buf_clear(&b);
+        for (size_t k = 0; k < n; k++)
+            free(t->list[i + k]);
+        if (n == 0)
+            t->list[i] = NULL;
+        i += n ? n : 1;
+        t->list[to++] = text;
+        if (!text) {
+            while (i < t->count)
+                free(t->list[i++]);
+            t->count = to;
+            return err_set(e, ERR_MEMORY, "tokenizer: no memory");
+        }
+    }
+    t->count = to;
+    return true;
+}
+
+static bool each_text(const struct tok_decoder *d, struct texts *t, struct err *e)
+{
     for (size_t i = 0; i < t->count; i++) {
         const char *text = t->list[i];
         struct buf b = BUF_INIT(TEXT_MAX);
-        char *out = NULL;
         if (d->kind == DECODE_WORDPIECE)
-            out = wordpiece_text(d, text, i == 0);
+            wordpiece_text(d, text, i == 0, &b);
         else if (d->kind == DECODE_SUFFIX)
-            out = suffix_text(d, text, i + 1 == t->count);
+            replace_all(&b, text, d->a, i + 1 == t->count ? "" : " ");
         else if (d->kind == DECODE_STRIP)
-            out = strip_text(d, text);
-        else {
+            strip_text(d, text, &b);
+        else if (d->kind == DECODE_METASPACE)
+            metaspace_text(d, text, i == 0, &b);
+        else
             replace_all(&b, text, d->a, d->b);
-            out = b.data ? buf_take(&b) : strdup("");
-        }
+        bool ok = buf_ok(&b, "text", e);
+        char *out = ok && b.data ? buf_take(&b) : calloc(1, 1);
         buf_clear(&b);
-        if (!out)
-            return err_set(e, ERR_MEMORY, "tokenizer: no memory");
+        if (!ok || !out) {
+            free(out);
+            return ok ? err_set(e, ERR_MEMORY, "tokenizer: no memory") : false;
+        }
         free(t->list[i]);
         t->list[i] = out;
     }
     return true;
 }
 
+static bool apply(const struct tok_decoder *d, struct texts *t, struct err *e)
+{
+    if (d->kind == DECODE_FUSE || d->kind == DECODE_BYTES)
+        return fuse(t, d->kind == DECODE_BYTES, e);
+    if (d->kind == DECODE_FALLBACK)
+        return fall_back(t, e);
+    return each_text(d, t, e);
+}
+
 /* ---- the whole ------------------------------------------------------------------------------------------ */
 
-static const struct tok_added *added_of(const struct tokenizer *t, int64_t id)
+/* What a token is in the vocabulary, or NULL; not ended by 0. */
+static const char *token_of(const struct tokenizer *t, int64_t id, size_t *size, bool *special)
 {
-    for (int i = 0; i < t->added_count; i++)
-        if (t->added[i].id == id)
-            return &t->added[i];
-    return NULL;
+    const struct tok_added *a = tok_added_of(t, id);
+    *special = a && a->special;
+    if (a) {
+        *size = a->size;
+        return a->text;
+    }
+    if (id < 0 || id >= t->id_count || !t->by_id[id])
+        return NULL;
+    const struct tok_entry *x = &t->vocabulary.entries[t->by_id[id] - 1];
+    *size = x->size;
+    return t->vocabulary.text + x->at;
 }
 
 /* Keys of the vocabulary stand one after the other, without a 0 between them. */
@@ -296,35 +356,29 @@ static bool token_texts(const struct tokenizer *t, const int64_t *ids, size_t n,
     if (!ret->list)
         return err_set(e, ERR_MEMORY, "tokenizer: no memory");
     for (size_t i = 0; i < n; i++) {
-        const struct tok_added *a = added_of(t, ids[i]);
-        char *text = NULL;
-        if (a && a->special && skip_special)
+        size_t size;
+        bool special;
+        const char *token = token_of(t, ids[i], &size, &special);
+        if (!token || (special && skip_special))
             continue;
-        if (a) {
-            text = strdup(a->match);
-        } else if (ids[i] >= 0 && ids[i] < t->id_count && t->by_id[ids[i]]) {
-            const struct tok_entry *x = &t->vocabulary.entries[t->by_id[ids[i]] - 1];
-            text = copy_bytes(t->vocabulary.text + x->at, x->size);
-        } else {
-            continue;
-        }
-        if (!text)
+        ret->list[ret->count] = copy_bytes(token, size);
+        if (!ret->list[ret->count])
             return err_set(e, ERR_MEMORY, "tokenizer: no memory");
-        ret->list[ret->count++] = text;
+        ret->count++;
     }
     return true;
 }
 
 static bool join(const struct texts *t, const char *between, char **ret, struct err *e)
 {
-    struct buf b = BUF_INIT(TEXT_MAX);
+    struct buf b = BUF_INIT(TEXT_MAX * 3);
     for (size_t i = 0; i < t->count; i++) {
         if (i)
             buf_str(&b, between);
         buf_str(&b, t->list[i]);
     }
     bool ok = buf_ok(&b, "text", e);
-    *ret = ok ? (b.data ? buf_take(&b) : strdup("")) : NULL;
+    *ret = ok ? (b.data ? buf_take(&b) : calloc(1, 1)) : NULL;
     buf_clear(&b);
     return ok && (*ret || err_set(e, ERR_MEMORY, "tokenizer: no memory"));
 }
@@ -341,4 +395,42 @@ bool tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t n, b
     ok = ok && join(&texts, t->has_decoder ? "" : " ", ret, e);
     texts_clear(&texts);
     return ok;
+}
+
+static bool falls_back(const struct tokenizer *t)
+{
+    for (int i = 0; i < t->decoder_count; i++)
+        if (t->decoders[i].kind == DECODE_FALLBACK)
+            return true;
+    return false;
+}
+
+static bool is_byte(const struct tokenizer *t, int64_t id)
+{
+    char name[8];
+    size_t size;
+    bool special;
+    const char *token = token_of(t, id, &size, &special);
+    if (!token || size >= sizeof(name))
+        return false;
+    memcpy(name, token, size);
+    name[size] = 0;
+    return byte_of(name) >= 0;
+}
+
+/* What may still change is the end: a run of byte tokens, and bytes that are no character yet. */
+bool tokenizer_stream_decode(const struct tokenizer *t, const int64_t *ids, size_t n,
+                             bool skip_special, char **ret, struct err *e)
+{
+    static const char broken[] = TOK_REPLACEMENT;
+    const size_t size = sizeof(broken) - 1;
+    while (n > 0 && falls_back(t) && is_byte(t, ids[n - 1]))
+        n--;
+    if (!tokenizer_decode(t, ids, n, skip_special, ret, e))
+        return false;
+    size_t end = strlen(*ret);
+    while (end >= size && memcmp(*ret + end - size, broken, size) == 0)
+        end -= size;
+    (*ret)[end] = 0;
+    return true;
 }

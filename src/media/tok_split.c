@@ -1,198 +1,168 @@
 /* tok_split.c - pre-tokenizers: where a text is cut.
  *
- * All of them are regular expressions with a behavior; ByteLevel then turns bytes into letters.
- * The expressions run in the engine without backtracking beyond TOK_MATCH_LIMIT. */
+ * All of them are regular expressions with a behavior; ByteLevel then turns bytes into letters, and
+ * Metaspace turns spaces into its sign before. */
 #include "base/num.h"
 #include "media/tok_internal.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#define WHAT "pre-tokenizer"
+
+/* The expression that GPT-2 was published with. */
 #define GPT2_PATTERN                                                                               \
     "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-/* What the tokenizers library means by \w; that of PCRE2 lacks marks and joiners, and has all numbers. */
-#define WORD "[\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}]"
-#define NO_WORD_OR_SPACE "[^\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}\\s]"
-#define ASCII_PUNCTUATION "[!-/:-@\\[-`{-~]"
-
-bool tok_compile(const char *pattern, bool literal, pcre2_code **ret, struct err *e)
-{
-    int code;
-    PCRE2_SIZE at;
-    uint32_t options = PCRE2_UTF | (literal ? PCRE2_LITERAL : PCRE2_UCP);
-    if (strlen(pattern) > 4096)
-        return err_set(e, ERR_TOO_LARGE, "pattern: more than 4096 bytes");
-    *ret = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, options, &code, &at, NULL);
-    if (*ret) {
-        (void)pcre2_jit_compile(*ret, PCRE2_JIT_COMPLETE);
-        return true;
-    }
-    PCRE2_UCHAR reason[120] = {0};
-    (void)pcre2_get_error_message(code, reason, sizeof(reason));
-    return err_set(e, ERR_UNSUPPORTED, "pattern '%.80s': %s at %zu", pattern, (const char *)reason,
-                   at);
-}
+/* What a word is for Whitespace: that of UTS 18, with joiners, unlike \w of a file's expressions. */
+#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}\\x{200C}\\x{200D}"
+#define PUNCTUATION "[!-/:-@\\[-`{-~]|\\p{P}"
 
 /* ---- reading ------------------------------------------------------------------------------------ */
 
-static bool behavior_of(const char *name, enum tok_behavior *ret, struct err *e)
+static bool read_behavior(const json_t *o, enum tok_behavior *ret, struct err *e)
 {
     static const char *const names[] = {"Removed", "Isolated", "MergedWithPrevious",
                                         "MergedWithNext", "Contiguous"};
-    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+    const char *name = NULL;
+    if (!json_opt_str(o, WHAT, "behavior", &name, e))
+        return false;
+    for (size_t i = 0; name && i < ARRAY_LEN(names); i++)
         if (strcmp(names[i], name) == 0) {
             *ret = (enum tok_behavior)i;
             return true;
         }
-    return err_set(e, ERR_UNSUPPORTED, "pre-tokenizer: behavior '%.40s' is not known", name);
+    return !name || err_set(e, ERR_UNSUPPORTED, WHAT ": behavior '%.40s' is not known", name);
 }
 
 static bool read_split(struct tok_split *s, const json_t *o, struct err *e)
 {
-    const json_t *pattern = json_object_get(o, "pattern");
-    const char *plain = json_string_value(json_object_get(pattern, "String"));
-    const char *regex = json_string_value(json_object_get(pattern, "Regex"));
-    const char *behavior;
-    if (!plain && !regex)
-        return err_set(e, ERR_INVALID,
-                       "pre-tokenizer Split: 'pattern' should hold String or Regex");
-    return json_need_str(o, "pre-tokenizer", "behavior", &behavior, e) &&
-           behavior_of(behavior, &s->behavior, e) &&
-           json_opt_bool(o, "pre-tokenizer", "invert", &s->invert, e) &&
-           tok_compile(plain ? plain : regex, plain != NULL, &s->regex, e);
+    return read_behavior(o, &s->behavior, e) && json_opt_bool(o, WHAT, "invert", &s->invert, e) &&
+           tok_read_pattern(o, WHAT, &s->regex, e);
 }
 
 static bool read_bytes(struct tok_split *s, const json_t *o, struct err *e)
 {
-    bool regex = true;
-    s->bytes = s->prefix_space = true;
-    s->behavior = SPLIT_ISOLATED;
-    return json_opt_bool(o, "pre-tokenizer", "add_prefix_space", &s->prefix_space, e) &&
-           json_opt_bool(o, "pre-tokenizer", "use_regex", &regex, e) &&
-           (!regex || tok_compile(GPT2_PATTERN, false, &s->regex, e));
+    bool regex = true, prefix = true;
+    s->kind = CUT_BYTES;
+    if (!json_opt_bool(o, WHAT, "add_prefix_space", &prefix, e) ||
+        !json_opt_bool(o, WHAT, "use_regex", &regex, e))
+        return false;
+    s->prefix = prefix ? PREFIX_ALWAYS : PREFIX_NEVER;
+    return !regex || tok_compile(GPT2_PATTERN, false, &s->regex, e);
 }
 
-struct split_row {
-    const char *type, *pattern;
+static bool read_prefix(const json_t *o, enum tok_prefix *ret, struct err *e)
+{
+    static const char *const names[] = {"never", "first", "always"};
+    const char *name = NULL;
+    bool older = true; /* what older files say instead */
+    if (!json_opt_str(o, WHAT, "prepend_scheme", &name, e) ||
+        !json_opt_bool(o, WHAT, "add_prefix_space", &older, e))
+        return false;
+    *ret = older ? PREFIX_ALWAYS : PREFIX_NEVER;
+    for (size_t i = 0; name && i < ARRAY_LEN(names); i++)
+        if (strcmp(names[i], name) == 0) {
+            *ret = (enum tok_prefix)i;
+            return true;
+        }
+    return !name || err_set(e, ERR_UNSUPPORTED, WHAT ": prepend_scheme '%.40s'", name);
+}
+
+static bool read_metaspace(struct tok_split *s, const json_t *o, struct err *e)
+{
+    bool cut = true;
+    s->kind = CUT_METASPACE;
+    s->behavior = SPLIT_NEXT;
+    return tok_read_text(o, WHAT, "replacement", TOK_METASPACE, &s->space, e) &&
+           read_prefix(o, &s->prefix, e) && json_opt_bool(o, WHAT, "split", &cut, e) &&
+           (!cut || tok_compile(s->space, true, &s->regex, e));
+}
+
+static bool read_digits(struct tok_split *s, const json_t *o, struct err *e)
+{
+    bool each = false;
+    if (!json_opt_bool(o, WHAT, "individual_digits", &each, e))
+        return false;
+    s->behavior = each ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
+    return tok_compile("\\p{N}", false, &s->regex, e);
+}
+
+static bool read_delimiter(struct tok_split *s, const json_t *o, struct err *e)
+{
+    const char *delimiter;
+    return json_need_str(o, WHAT, "delimiter", &delimiter, e) &&
+           tok_compile(delimiter, true, &s->regex, e);
+}
+
+/* A type can be more than one step: its rows follow one another. */
+static const struct split_row {
+    const char *type, *pattern; /* pattern NULL: read() makes the expression */
     enum tok_behavior behavior;
     bool invert;
+    bool (*read)(struct tok_split *s, const json_t *o, struct err *e); /* NULL: no settings */
+} rows[] = {
+    {"Whitespace", "[" WORD "]+|[^" WORD "\\s]+", SPLIT_REMOVED, true, NULL},
+    {"WhitespaceSplit", "\\s+", SPLIT_REMOVED, false, NULL},
+    {"BertPreTokenizer", "\\s+", SPLIT_REMOVED, false, NULL},
+    {"BertPreTokenizer", PUNCTUATION, SPLIT_ISOLATED, false, NULL},
+    {"Punctuation", PUNCTUATION, SPLIT_ISOLATED, false, NULL},
+    {"Digits", NULL, SPLIT_ISOLATED, false, read_digits},
+    {"CharDelimiterSplit", NULL, SPLIT_REMOVED, false, read_delimiter},
+    {"Split", NULL, SPLIT_ISOLATED, false, read_split},
+    {"ByteLevel", NULL, SPLIT_ISOLATED, false, read_bytes},
+    {"Metaspace", NULL, SPLIT_NEXT, false, read_metaspace},
 };
 
-static const struct split_row split_rows[] = {
-    {"Whitespace", WORD "+|" NO_WORD_OR_SPACE "+", SPLIT_REMOVED, true},
-    {"WhitespaceSplit", "\\s+", SPLIT_REMOVED, false},
-    {"Punctuation", ASCII_PUNCTUATION "|\\p{P}", SPLIT_ISOLATED, false},
-};
-
-static struct tok_split *next_split(struct tokenizer *t, struct err *e)
+static bool add_row(struct tokenizer *t, const struct split_row *row, const json_t *o,
+                    struct err *e)
 {
-    if (t->split_count < TOK_STEPS_MAX)
-        return &t->splits[t->split_count++];
-    err_set(e, ERR_TOO_LARGE, "pre-tokenizer: more than %d steps", TOK_STEPS_MAX);
-    return NULL;
+    if (t->split_count >= TOK_STEPS_MAX)
+        return err_set(e, ERR_TOO_LARGE, WHAT ": more than %d steps", TOK_STEPS_MAX);
+    struct tok_split *s = &t->splits[t->split_count++];
+    s->behavior = row->behavior;
+    s->invert = row->invert;
+    if (row->read)
+        return row->read(s, o, e);
+    return (row->behavior != SPLIT_ISOLATED || read_behavior(o, &s->behavior, e)) &&
+           tok_compile(row->pattern, false, &s->regex, e);
 }
 
-static bool add_row(struct tokenizer *t, const char *pattern, enum tok_behavior behavior,
-                    bool invert, struct err *e)
+static bool read_list(struct tokenizer *t, const json_t *o, struct err *e)
 {
-    struct tok_split *s = next_split(t, e);
-    if (!s)
+    json_t *list;
+    if (!json_need_array(o, WHAT, "pretokenizers", TOK_STEPS_MAX, &list, e))
         return false;
-    s->behavior = behavior;
-    s->invert = invert;
-    return tok_compile(pattern, false, &s->regex, e);
-}
-
-static bool read_known(struct tokenizer *t, const char *type, const json_t *o, struct err *e)
-{
-    for (size_t i = 0; i < ARRAY_LEN(split_rows); i++) {
-        const struct split_row *row = &split_rows[i];
-        enum tok_behavior behavior = row->behavior;
-        const char *name = json_string_value(json_object_get(o, "behavior"));
-        if (strcmp(row->type, type) != 0)
-            continue;
-        if (name && !behavior_of(name, &behavior, e))
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (!tok_read_splits(t, json_array_get(list, i), e))
             return false;
-        return add_row(t, row->pattern, behavior, row->invert, e);
-    }
-    if (strcmp(type, "BertPreTokenizer") == 0)
-        return add_row(t, "\\s+", SPLIT_REMOVED, false, e) &&
-               add_row(t, ASCII_PUNCTUATION "|\\p{P}", SPLIT_ISOLATED, false, e);
-    if (strcmp(type, "Digits") == 0) {
-        bool individual = false;
-        return json_opt_bool(o, "pre-tokenizer", "individual_digits", &individual, e) &&
-               add_row(t, "\\p{N}", individual ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS, false, e);
-    }
-    return err_set(e, ERR_UNSUPPORTED, "pre-tokenizer '%.60s' is not known", type);
+    return true;
 }
 
+/* A Sequence may hold Sequences: the depth of the file bounds the recursion. */
 bool tok_read_splits(struct tokenizer *t, const json_t *o, struct err *e)
 {
     const char *type;
-    json_t *list;
+    bool known = false;
     if (!o || json_is_null(o))
         return true;
-    if (!json_need_str(o, "pre-tokenizer", "type", &type, e))
+    if (!json_need_str(o, WHAT, "type", &type, e))
         return false;
-    if (strcmp(type, "Sequence") == 0) {
-        if (!json_need_array(o, "pre-tokenizer", "pretokenizers", TOK_STEPS_MAX, &list, e))
+    if (strcmp(type, "Sequence") == 0)
+        return read_list(t, o, e);
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (strcmp(rows[i].type, type) != 0)
+            continue;
+        known = true;
+        if (!add_row(t, &rows[i], o, e))
             return false;
-        for (size_t i = 0; i < json_array_size(list); i++) {
-            const char *inner = json_string_value(json_object_get(json_array_get(list, i), "type"));
-            if (inner && strcmp(inner, "Sequence") == 0)
-                return err_set(e, ERR_UNSUPPORTED, "pre-tokenizer: a Sequence in a Sequence");
-            if (!tok_read_splits(t, json_array_get(list, i), e))
-                return false;
-        }
-        return true;
     }
-    bool split = strcmp(type, "Split") == 0;
-    if (!split && strcmp(type, "ByteLevel") != 0)
-        return read_known(t, type, o, e);
-    struct tok_split *s = next_split(t, e);
-    return s && (split ? read_split(s, o, e) : read_bytes(s, o, e));
+    return known || err_set(e, ERR_UNSUPPORTED, WHAT " '%.60s' is not known", type);
 }
 
-/* ---- bytes as letters --------------------------------------------------------------------------- */
-
-/* Bytes that are printable keep their letter; the others take those from 256 on, in order. */
-static bool is_plain(int byte)
+void tok_split_clear(struct tok_split *s)
 {
-    return (byte >= '!' && byte <= '~') || (byte >= 0xA1 && byte <= 0xAC) ||
-           (byte >= 0xAE && byte <= 0xFF);
-}
-
-static int letter_of(int byte)
-{
-    if (is_plain(byte))
-        return byte;
-    int n = 0;
-    for (int i = 0; i < byte; i++)
-        n += !is_plain(i);
-    return 256 + n;
-}
-
-int tok_byte_letter(unsigned char byte, char *to)
-{
-    int c = letter_of(byte);
-    if (c < 0x80) {
-        to[0] = (char)c;
-        return 1;
-    }
-    to[0] = (char)(0xC0 | c >> 6);
-    to[1] = (char)(0x80 | (c & 63));
-    return 2;
-}
-
-int tok_letter_byte(int32_t letter)
-{
-    if (letter >= 0 && letter < 256)
-        return is_plain(letter) ? letter : -1;
-    for (int b = 0, n = 256; b < 256 && letter < 512; b++)
-        if (!is_plain(b) && n++ == letter)
-            return b;
-    return -1;
+    pcre2_code_free(s->regex);
+    free(s->space);
 }
 
 /* ---- cutting -------------------------------------------------------------------------------------- */
@@ -226,155 +196,170 @@ static bool add_span(struct tok_pieces *p, size_t at, size_t size, struct err *e
 struct cutter {
     const struct tok_split *split;
     struct tok_pieces *out;
-    size_t base;            /* of the piece in the text */
-    size_t open, open_size; /* a piece that may still grow (merging behaviors) */
+    size_t base; /* of the piece in the text */
+    bool open;   /* a piece that may still grow (merging behaviors) */
+    size_t open_at, open_size;
     bool open_delimiter;
     struct err *e;
 };
 
 static bool flush(struct cutter *c)
 {
-    size_t at = c->open, size = c->open_size;
-    c->open_size = 0;
-    return add_span(c->out, at, size, c->e);
+    bool open = c->open;
+    c->open = false;
+    return !open || add_span(c->out, c->open_at, c->open_size, c->e);
 }
 
-/* One stretch, delimiter or not, in order. */
-static bool stretch(struct cutter *c, size_t at, size_t size, bool delimiter)
+/* Does a stretch that is (not) a delimiter begin a new piece, given the open one? */
+static bool begins(const struct cutter *c, bool delimiter)
 {
-    if (size == 0)
-        return true;
-    at += c->base;
     switch (c->split->behavior) {
-    case SPLIT_REMOVED:
-        return delimiter || add_span(c->out, at, size, c->e);
-    case SPLIT_ISOLATED:
-        return add_span(c->out, at, size, c->e);
     case SPLIT_CONTIGUOUS:
-        if (c->open_size && c->open_delimiter != delimiter && !flush(c))
-            return false;
-        break;
+        return c->open_delimiter != delimiter;
     case SPLIT_PREVIOUS:
-        if (c->open_size && (!delimiter || c->open_delimiter) && !flush(c))
-            return false;
-        break;
+        return !delimiter || c->open_delimiter;
     case SPLIT_NEXT:
-        if (c->open_size && (delimiter || !c->open_delimiter) && !flush(c))
-            return false;
+        return delimiter || !c->open_delimiter;
+    case SPLIT_REMOVED:
+    case SPLIT_ISOLATED:
         break;
     }
-    if (!c->open_size)
-        c->open = at;
+    return true;
+}
+
+/* One stretch, delimiter or not, in order.  A delimiter may be empty: the text is cut there. */
+static bool stretch(struct cutter *c, size_t at, size_t size, bool delimiter)
+{
+    at += c->base;
+    if (c->split->behavior == SPLIT_REMOVED)
+        return delimiter || add_span(c->out, at, size, c->e);
+    if (c->open && begins(c, delimiter) && !flush(c))
+        return false;
+    if (!c->open) {
+        c->open = true;
+        c->open_at = at;
+        c->open_size = 0;
+    }
     c->open_size += size;
     c->open_delimiter = delimiter;
     return true;
 }
 
-struct engine {
-    pcre2_match_data *match;
-    pcre2_match_context *context;
-};
-
-static bool cut_piece(const struct tok_split *s, const struct engine *en, const char *text,
+static bool cut_piece(const struct tok_split *s, struct tok_search *search, const char *text,
                       struct tok_span span, struct tok_pieces *out, struct err *e)
 {
     struct cutter c = {.split = s, .out = out, .base = span.at, .e = e};
-    const char *p = text + span.at;
-    size_t at = 0, from = 0;
-    int r = 0;
-    while (from <= span.size && (r = pcre2_match(s->regex, (PCRE2_SPTR)p, span.size, from,
-                                                 PCRE2_NO_UTF_CHECK, en->match, en->context)) > 0) {
-        const PCRE2_SIZE *v = pcre2_get_ovector_pointer(en->match);
-        if (v[1] <= v[0]) {
-            int32_t ignored;
-            from = v[1] < span.size ? v[1] + (size_t)tok_char(p + v[1], span.size - v[1], &ignored)
-                                    : span.size + 1;
-            continue;
-        }
-        if (!stretch(&c, at, v[0] - at, s->invert) || !stretch(&c, v[0], v[1] - v[0], !s->invert))
+    size_t at = 0, start, end;
+    int r;
+    tok_search_text(search, text + span.at, span.size);
+    while ((r = tok_search_next(search, &start, &end, e)) > 0) {
+        if ((start > at && !stretch(&c, at, start - at, s->invert)) ||
+            !stretch(&c, start, end - start, !s->invert))
             return false;
-        at = from = v[1];
+        at = end;
     }
-    if (r < 0 && r != PCRE2_ERROR_NOMATCH)
-        return err_set(e, ERR_INVALID, "text: too hard for the pre-tokenizer's pattern");
-    return stretch(&c, at, span.size - at, s->invert) && flush(&c);
+    return r == 0 && (at == span.size || stretch(&c, at, span.size - at, s->invert)) && flush(&c);
 }
 
 static bool cut_all(const struct tok_split *s, struct tok_pieces *p, struct err *e)
 {
-    struct engine en = {pcre2_match_data_create_from_pattern(s->regex, NULL),
-                        pcre2_match_context_create(NULL)};
+    struct tok_search search;
     struct tok_pieces out = {0};
-    bool ok = (en.match && en.context) || err_set(e, ERR_MEMORY, "tokenizer: no memory");
-    if (ok)
-        (void)pcre2_set_match_limit(en.context, TOK_MATCH_LIMIT);
+    if (!tok_search_open(s->regex, &search, e))
+        return false;
+    bool ok = true;
+    size_t first = p->count ? p->spans[0].at : 0;
     for (size_t i = 0; ok && i < p->count; i++)
-        ok = cut_piece(s, &en, p->text, p->spans[i], &out, e);
-    pcre2_match_data_free(en.match);
-    pcre2_match_context_free(en.context);
+        ok = cut_piece(s, &search, p->text, p->spans[i], &out, e);
+    tok_search_close(&search);
     free(p->spans);
     p->spans = out.spans;
     p->count = out.count;
     p->capacity = out.capacity;
+    p->from_start = p->from_start && p->count && p->spans[0].at == first;
     return ok;
 }
 
-static bool to_letters(struct tok_pieces *p, struct err *e)
+/* ---- what changes the text of pieces --------------------------------------------------------------- */
+
+/* Writes one piece anew; false: out of room (b->failed). */
+typedef void write_piece(const struct tok_split *s, const char *text, size_t size, bool first,
+                         struct buf *b);
+
+static void write_letters(const struct tok_split *s, const char *text, size_t size, bool first,
+                          struct buf *b)
 {
-    char *text = malloc(p->size * 2 + 1);
-    size_t n = 0;
-    if (!text)
-        return err_set(e, ERR_MEMORY, "tokenizer: no memory");
+    (void)s;
+    (void)first;
+    char *to = buf_reserve(b, 2 * size);
+    for (size_t i = 0; to && i < size; i++) {
+        int n = tok_byte_letter((unsigned char)text[i], to);
+        to += n;
+        b->size += (size_t)n;
+    }
+}
+
+static void write_prefixed(const struct tok_split *s, const char *text, size_t size, bool first,
+                           struct buf *b)
+{
+    if (text[0] != ' ' && (s->prefix == PREFIX_ALWAYS || first))
+        buf_str(b, " ");
+    buf_add(b, text, size);
+}
+
+static void write_metaspace(const struct tok_split *s, const char *text, size_t size, bool first,
+                            struct buf *b)
+{
+    size_t n = strlen(s->space);
+    bool has = text[0] == ' ' || (size >= n && memcmp(text, s->space, n) == 0);
+    if (!has && (s->prefix == PREFIX_ALWAYS || (s->prefix == PREFIX_FIRST && first)))
+        buf_add(b, s->space, n);
+    for (size_t i = 0; i < size; i++)
+        buf_add(b, text[i] == ' ' ? s->space : text + i, text[i] == ' ' ? n : 1);
+}
+
+static bool write_all(const struct tok_split *s, write_piece *write, struct tok_pieces *p,
+                      struct err *e)
+{
+    struct buf b = BUF_INIT(4 * TOK_NORMAL_MAX);
     for (size_t i = 0; i < p->count; i++) {
-        size_t from = p->spans[i].at, size = p->spans[i].size;
-        p->spans[i].at = n;
-        for (size_t k = 0; k < size; k++)
-            n += (size_t)tok_byte_letter((unsigned char)p->text[from + k], text + n);
-        p->spans[i].size = n - p->spans[i].at;
+        size_t at = b.size;
+        write(s, p->text + p->spans[i].at, p->spans[i].size, p->from_start && i == 0, &b);
+        p->spans[i] = (struct tok_span){at, b.size - at};
+    }
+    if (!buf_ok(&b, "text", e) || !b.data) {
+        bool ok = !b.failed;
+        buf_clear(&b);
+        return ok; /* nothing in, nothing out */
     }
     free(p->text);
-    p->text = text;
-    p->size = n;
+    p->size = b.size;
+    p->text = buf_take(&b);
     return true;
 }
 
-/* ByteLevel with add_prefix_space: a space before every piece that does not begin with one. */
-static bool prefix_space(struct tok_pieces *p, struct err *e)
+static bool cut_step(const struct tok_split *s, struct tok_pieces *p, struct err *e)
 {
-    char *text = malloc(p->size + p->count + 1);
-    size_t n = 0;
-    if (!text)
-        return err_set(e, ERR_MEMORY, "tokenizer: no memory");
-    for (size_t i = 0; i < p->count; i++) {
-        struct tok_span *s = &p->spans[i];
-        size_t start = n;
-        if (p->text[s->at] != ' ')
-            text[n++] = ' ';
-        memcpy(text + n, p->text + s->at, s->size);
-        n += s->size;
-        *s = (struct tok_span){start, n - start};
-    }
-    text[n] = 0;
-    free(p->text);
-    p->text = text;
-    p->size = n;
-    return true;
+    if (s->kind == CUT_METASPACE && !write_all(s, write_metaspace, p, e))
+        return false;
+    if (s->kind == CUT_BYTES && s->prefix != PREFIX_NEVER && !write_all(s, write_prefixed, p, e))
+        return false;
+    if (s->regex && !cut_all(s, p, e))
+        return false;
+    return s->kind != CUT_BYTES || write_all(s, write_letters, p, e);
 }
 
-bool tok_cut(const struct tokenizer *t, const char *text, size_t size, struct tok_pieces *ret,
-             struct err *e)
+bool tok_cut(const struct tokenizer *t, const char *text, size_t size, bool at_start,
+             struct tok_pieces *ret, struct err *e)
 {
-    struct tok_pieces p = {.text = malloc(size + 1), .size = size};
+    struct tok_pieces p = {.text = malloc(size + 1), .size = size, .from_start = at_start};
     if (!p.text)
         return err_set(e, ERR_MEMORY, "tokenizer: no memory");
     memcpy(p.text, text, size);
     p.text[size] = 0;
     bool ok = add_span(&p, 0, size, e);
-    for (int i = 0; ok && i < t->split_count; i++) {
-        const struct tok_split *s = &t->splits[i];
-        ok = (!s->prefix_space || prefix_space(&p, e)) && (!s->regex || cut_all(s, &p, e)) &&
-             (!s->bytes || to_letters(&p, e));
-    }
+    for (int i = 0; ok && i < t->split_count; i++)
+        ok = cut_step(&t->splits[i], &p, e);
     if (!ok) {
         tok_pieces_clear(&p);
         return false;

@@ -3,10 +3,11 @@
  * Reads the format of the Hugging Face `tokenizers` library.  Known components: normalizers
  * (Sequence, Lowercase, NFC, NFD, NFKC, NFKD, Strip, StripAccents, Replace, Prepend, BertNormalizer),
  * pre-tokenizers (Sequence, Whitespace, WhitespaceSplit, ByteLevel, Split, Punctuation, Digits,
- * BertPreTokenizer), models (WordLevel, WordPiece, BPE), post-processors (Sequence,
- * TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel), decoders (Sequence, WordPiece,
- * ByteLevel, Replace, Fuse, Strip, none), added tokens, truncation, padding.  Another component is
- * ERR_UNSUPPORTED with its name.
+ * CharDelimiterSplit, BertPreTokenizer, Metaspace), models (WordLevel, WordPiece, BPE),
+ * post-processors (Sequence, TemplateProcessing, BertProcessing, RobertaProcessing, ByteLevel),
+ * decoders (Sequence, WordPiece, BPEDecoder, ByteLevel, ByteFallback, Metaspace, Replace, Fuse,
+ * Strip, none), added tokens, truncation, padding.  Another component is ERR_UNSUPPORTED with its
+ * name.
  *
  * Threads: immutable after creation. */
 #pragma once
@@ -41,6 +42,14 @@ bool tokenizer_encode(const struct tokenizer *t, const char *text, const char *p
 /* Ids to text; unknown ids are passed over.  free(). */
 bool tokenizer_decode(const struct tokenizer *t, const int64_t *ids, size_t n, bool skip_special,
                       char **ret, struct err *e);
+
+/* The same for a list that still grows: the part of its text that no further id can change, so that
+ * each answer begins with the one before, and none ends within a character.  (That holds for
+ * decoders that go token by token, as those of all models known to us; a WordPiece, Replace or
+ * BPEDecoder behind a Fuse may still change the last characters.)  The whole text at the end is
+ * tokenizer_decode()'s.  free(). */
+bool tokenizer_stream_decode(const struct tokenizer *t, const int64_t *ids, size_t n,
+                             bool skip_special, char **ret, struct err *e);
 
 /* Id of a token, or -1. */
 int64_t tokenizer_id(const struct tokenizer *t, const char *token);

@@ -1,4 +1,5 @@
-/* fuzz_tokenizer_encode.c - any text through tokenizers of three kinds, and back. */
+/* fuzz_tokenizer_encode.c - any text through tokenizers of all kinds, and back: at once, and as a
+ * stream that grows by one id. */
 #include "base/num.h"
 #include "media/tokenizer.h"
 
@@ -32,9 +33,37 @@ static const char *const files[] = {
     "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"[a-c]\"},\"behavior\":\"MergedWithNext\"},"
     "{\"type\":\"Punctuation\"},{\"type\":\"Digits\",\"individual_digits\":false}]},"
     "\"model\":{\"type\":\"WordLevel\",\"unk_token\":\"[A]\",\"vocab\":{\"[A]\":0,\"a\":2}}}",
+    "{" SPECIAL "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":["
+    "{\"type\":\"Metaspace\",\"prepend_scheme\":\"first\",\"split\":true},"
+    "{\"type\":\"Split\",\"pattern\":{\"Regex\":\"(?=[A-Z])|\\\\b|^.\"},"
+    "\"behavior\":\"Isolated\"}]},\"padding\":{\"strategy\":{\"Fixed\":5},\"pad_id\":1,"
+    "\"pad_to_multiple_of\":4},\"decoder\":{\"type\":\"Sequence\",\"decoders\":["
+    "{\"type\":\"Metaspace\"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},"
+    "{\"type\":\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]},"
+    "\"model\":{\"type\":\"BPE\",\"byte_fallback\":true,\"unk_token\":\"[A]\",\"vocab\":{\"[A]\":0,"
+    "\"a\":2,\"aa\":3,\"<0xE6>\":4,\"<0x97>\":5,\"<0xA5>\":6},\"merges\":[[\"a\",\"a\"]]}}",
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define STREAM_MAX 64 /* ids: decoding all beginnings is quadratic */
+
+static void stream(const struct tokenizer *t, const struct token_ids *ids, const char *whole)
+{
+    struct err e;
+    char *before = NULL;
+    for (size_t i = 0; i <= ids->n && i <= STREAM_MAX; i++) {
+        char *now;
+        if (!tokenizer_stream_decode(t, ids->ids, i, true, &now, &e))
+            abort();
+        if ((before && strncmp(now, before, strlen(before)) != 0) ||
+            strncmp(whole, now, strlen(now)) != 0)
+            abort();
+        free(before);
+        before = now;
+    }
+    free(before);
+}
 
 static void run(const struct tokenizer *t, const char *text)
 {
@@ -48,6 +77,7 @@ static void run(const struct tokenizer *t, const char *text)
             abort();
     if (!tokenizer_decode(t, ids.ids, ids.n, true, &back, &e))
         abort();
+    stream(t, &ids, back);
     free(back);
     token_ids_clear(&ids);
 }

@@ -17,6 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (tokenizer_encode(t, "a Red circle, it's 12 caf\xC3\xA9 [SEP] ", "b <mask>", &ids, &e)) {
         if (tokenizer_decode(t, ids.ids, ids.n, false, &text, &e))
             free(text);
+        if (tokenizer_stream_decode(t, ids.ids, ids.n, false, &text, &e))
+            free(text);
         token_ids_clear(&ids);
     }
     tokenizer_destroy(t);

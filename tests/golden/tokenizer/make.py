@@ -2,8 +2,8 @@
 
 Writes NAME.tokenizer.json (a small trained vocabulary) and NAME.rows.json next to this file.
     pip install tokenizers==0.23.3; python make.py
-Everything is made from the lines below; the trainers count ties in one order, so a second run gives
-the same files.
+Everything is made from the lines below.  The trainers break ties as they like, so a second run can
+give other vocabularies: those and their rows are always made together.
 """
 import json
 import os
@@ -164,6 +164,45 @@ def split_behaviors(behavior):
     return make
 
 
+def llama():
+    """Spaces as a sign of their own, no pre-tokenizer, what the vocabulary lacks as bytes."""
+    t = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    t.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    t.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(),
+                                   decoders.Strip(" ", 1, 0)])
+    t.train_from_iterator(CORPUS, trainers.BpeTrainer(
+        vocab_size=480, limit_alphabet=60, special_tokens=["<unk>", "<s>", "</s>"] + [f"<0x{i:02X}>" for i in range(256)]))
+    t.post_processor = processors.TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
+    t.add_tokens([AddedToken("keyword", rstrip=True), AddedToken("  "), AddedToken("<mask>", lstrip=True, single_word=True)])
+    t.enable_padding(direction="left", pad_id=2, pad_token="</s>", length=10, pad_to_multiple_of=8)
+    return t
+
+
+def metaspace():
+    """Metaspace at the first piece only; the first text is cut at the left."""
+    t = Tokenizer(models.BPE(unk_token="<unk>", ignore_merges=True))
+    t.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    t.decoder = decoders.Metaspace(prepend_scheme="first")
+    t.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>", "<s>"]))
+    t.add_special_tokens(["[MASK]"])
+    t.enable_truncation(40, strategy="only_first", direction="left")
+    return t
+
+
+def edges():
+    """Expressions that match nothing at a place, that look around, that name scripts and classes."""
+    t = Tokenizer(models.BPE(unk_token=None))
+    t.normalizer = normalizers.Replace(Regex(r"\w\b"), "$0")
+    t.pre_tokenizer = pre_tokenizers.Sequence([
+        pre_tokenizers.Split(Regex(r"(?=[A-Z\d])|\p{Han}|^[[:alpha:]]"), behavior="isolated"),
+        pre_tokenizers.Split(Regex(r"[^\w\s]+|\p{Punctuation}"), behavior="merged_with_previous"),
+        pre_tokenizers.CharDelimiterSplit("o"), pre_tokenizers.ByteLevel(add_prefix_space=True, use_regex=False)])
+    t.decoder = decoders.ByteLevel()
+    t.train_from_iterator(CORPUS, trainers.BpeTrainer(
+        vocab_size=330, special_tokens=["<pad>"], initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    return t
+
+
 def row(t, text, pair=None):
     e = t.encode(text, pair) if pair is not None else t.encode(text)
     r = {"text": text, "ids": e.ids, "mask": e.attention_mask, "type_ids": e.type_ids,
@@ -175,7 +214,8 @@ def row(t, text, pair=None):
 
 def main():
     made = {"wordlevel": word_level, "wordlevel_left": word_level_left, "bytes": byte_bpe, "roberta": roberta, "clip": clip,
-            "bert": bert, "bert_cased": bert_cased, "suffix": suffix_bpe}
+            "bert": bert, "bert_cased": bert_cased, "suffix": suffix_bpe,
+            "llama": llama, "metaspace": metaspace, "edges": edges}
     for b in ["isolated", "merged_with_previous", "merged_with_next", "contiguous"]:
         made["split_" + b] = split_behaviors(b)
     for name, make in made.items():

@@ -100,6 +100,32 @@ static bool check_decode(const struct tokenizer *t, const json_t *row, bool skip
     return same;
 }
 
+/* Of a growing list: each text begins with the one before, the last with all of it. */
+static bool check_stream(const struct tokenizer *t, const json_t *row)
+{
+    struct err e;
+    const json_t *list = json_object_get(row, "ids");
+    const char *want = json_string_value(json_object_get(row, "decoded"));
+    int64_t ids[512];
+    size_t n = json_array_size(list);
+    bool same = n <= ARRAY_LEN(ids);
+    char *before = calloc(1, 1);
+    assert_non_null(before);
+    for (size_t i = 0; same && i <= n; i++) {
+        char *now = NULL;
+        if (!tokenizer_stream_decode(t, ids, i, true, &now, &e))
+            fail_msg("%s", e.text);
+        same = strncmp(now, before, strlen(before)) == 0;
+        free(before);
+        before = now;
+        if (i < n)
+            ids[i] = json_integer_value(json_array_get(list, i));
+    }
+    same = same && strncmp(want, before, strlen(before)) == 0;
+    free(before);
+    return same;
+}
+
 static void check_golden(void **state)
 {
     const char *name = *state;
@@ -114,6 +140,7 @@ static void check_golden(void **state)
         wrong += !check_encode(t, row, wrong < SHOWN_MAX);
         wrong += !check_decode(t, row, true, wrong < SHOWN_MAX);
         wrong += !check_decode(t, row, false, wrong < SHOWN_MAX);
+        wrong += !check_stream(t, row);
     }
     json_decref(rows);
     free(text);
@@ -211,6 +238,131 @@ static void unknown_ids_are_passed_over(void **state)
     tokenizer_destroy(NULL);
 }
 
+static void streams_end_with_whole_characters(void **state)
+{
+    (void)state;
+    struct err e;
+    struct token_ids ids;
+    struct tokenizer *t = open_golden("bytes");
+    assert_true(
+        tokenizer_encode(t, "a\U0001F680 b\u65E5", NULL, &ids, &e)); /* bytes of their own */
+    size_t lengths[32] = {0};
+    assert_true(ids.n > 4 && ids.n < ARRAY_LEN(lengths));
+    for (size_t i = 0; i <= ids.n; i++) {
+        char *text = NULL;
+        assert_true(tokenizer_stream_decode(t, ids.ids, i, true, &text, &e));
+        assert_null(strstr(text, "\xEF\xBF\xBD"));
+        lengths[i] = strlen(text);
+        assert_true(strncmp(text, "a\U0001F680 b\u65E5", lengths[i]) == 0);
+        free(text);
+    }
+    assert_int_equal(lengths[2], 1); /* half of a character is held back */
+    token_ids_clear(&ids);
+    tokenizer_destroy(t);
+}
+
+/* ---- bounds ------------------------------------------------------------------------------------ */
+
+#define TINY_BPE                                                                                   \
+    "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"aa\":2},\"merges\":[\"a a\"]}"
+#define SPLIT(regex)                                                                               \
+    "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"     \
+    "\"" regex "\"}}," TINY_BPE "}"
+
+static struct tokenizer *open_text(const char *json)
+{
+    struct err e;
+    struct tokenizer *t = NULL;
+    if (!tokenizer_create(json, strlen(json), &t, &e))
+        fail_msg("%s: %s", json, e.text);
+    return t;
+}
+
+static char *repeated(const char *unit, size_t total)
+{
+    size_t n = strlen(unit);
+    char *text = calloc(1, total + 1);
+    assert_non_null(text);
+    for (size_t i = 0; i + n <= total; i += n)
+        memcpy(text + i, unit, n);
+    return text;
+}
+
+/* Each is quadratic or worse without its bound; with it, an answer comes in seconds. */
+static void hard_texts_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *unit;
+        enum err_code code;
+    } rows[] = {
+        {SPLIT("(a*)*b"), "a", ERR_INVALID},
+        {SPLIT("a(?=[^c]*c)"), "a", ERR_INVALID},
+        {"{" TINY_BPE "}", "a", ERR_TOO_LARGE},
+        {"{\"normalizer\":{\"type\":\"NFC\"}," TINY_BPE "}", "\u0301\u0316", ERR_TOO_LARGE},
+        {"{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," TINY_BPE "}", "a b", ERR_TOO_LARGE},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct err e = {0};
+        struct token_ids ids;
+        struct tokenizer *t = open_text(rows[i].json);
+        char *text = repeated(rows[i].unit, TOKENIZER_TEXT_MAX);
+        if (tokenizer_encode(t, text, NULL, &ids, &e))
+            fail_msg("row %zu was taken", i);
+        if (e.code != rows[i].code)
+            fail_msg("row %zu: code %d, '%s'", i, (int)e.code, e.text);
+        free(text);
+        tokenizer_destroy(t);
+    }
+}
+
+static void long_texts_are_taken(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct token_ids ids;
+    struct tokenizer *t = open_text("{\"truncation\":{\"max_length\":77}," TINY_BPE "}");
+    char *text = repeated("aab", (size_t)1 << 18);
+    if (!tokenizer_encode(t, text, NULL, &ids, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(ids.n, 77);
+    assert_true(ids.ids[0] == 2 && ids.ids[1] == 1);
+    token_ids_clear(&ids);
+    free(text);
+    tokenizer_destroy(t);
+}
+
+static void patterns_that_mean_something_else_are_refused(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        SPLIT("[a&&b]"),  SPLIT("[a[b]]"),         SPLIT("a{1,2}+"),
+        SPLIT("[\\\\W]"), SPLIT("\\\\p{Nothing}"),
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct err e = {0};
+        struct tokenizer *t = NULL;
+        if (tokenizer_create(rows[i], strlen(rows[i]), &t, &e))
+            fail_msg("row %zu was read", i);
+        assert_int_equal(e.code, ERR_UNSUPPORTED);
+    }
+}
+
+static void texts_that_cannot_be_cut_are_refused(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    struct token_ids ids;
+    struct tokenizer *t =
+        open_text("{\"truncation\":{\"max_length\":4,\"strategy\":\"OnlySecond\"}," TINY_BPE "}");
+    assert_false(tokenizer_encode(t, "ababab", "ab", &ids, &e));
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_true(tokenizer_encode(t, "ab", "ababab", &ids, &e));
+    assert_int_equal(ids.n, 4);
+    token_ids_clear(&ids);
+    tokenizer_destroy(t);
+}
+
 #define GOLDEN(n)                                                                                  \
     {                                                                                              \
         .name = "golden " n, .test_func = check_golden, .initial_state = (char[])                  \
@@ -234,9 +386,17 @@ int main(void)
         GOLDEN("split_merged_with_previous"),
         GOLDEN("split_merged_with_next"),
         GOLDEN("split_contiguous"),
+        GOLDEN("llama"),
+        GOLDEN("metaspace"),
+        GOLDEN("edges"),
         cmocka_unit_test(broken_files_are_refused),
         cmocka_unit_test(texts_are_checked),
         cmocka_unit_test(unknown_ids_are_passed_over),
+        cmocka_unit_test(streams_end_with_whole_characters),
+        cmocka_unit_test(hard_texts_are_refused),
+        cmocka_unit_test(long_texts_are_taken),
+        cmocka_unit_test(patterns_that_mean_something_else_are_refused),
+        cmocka_unit_test(texts_that_cannot_be_cut_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
