@@ -23,12 +23,18 @@ bool parse_u64(const char *what, const char *text, uint64_t min, uint64_t max, u
     return true;
 }
 
+/* Decimal only: strtod() takes 0x10, nan and words too. */
+static bool is_decimal(const char *text)
+{
+    return text[0] && text[strspn(text, "+-.0123456789eE")] == 0;
+}
+
 bool parse_double(const char *what, const char *text, double min, double max, double *ret,
                   struct err *e)
 {
     char *end = NULL;
     errno = 0;
-    double v = text[0] && !isspace((unsigned char)text[0]) ? strtod(text, &end) : 0;
+    double v = is_decimal(text) ? strtod(text, &end) : 0;
     if (!end || *end || !isfinite(v) || v < min || v > max)
         return err_set(e, ERR_INVALID, "%s: '%.60s' is not a number from %g to %g", what, text, min,
                        max);
@@ -40,7 +46,8 @@ bool parse_bytes(const char *what, const char *text, uint64_t *ret, struct err *
 {
     static const char suffixes[] = "KMGT";
     char *end = NULL;
-    double v = isdigit((unsigned char)text[0]) ? strtod(text, &end) : -1;
+    bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    double v = isdigit((unsigned char)text[0]) && !hex ? strtod(text, &end) : -1;
     if (end && *end) {
         const char *at = strchr(suffixes, toupper((unsigned char)*end));
         if (at)

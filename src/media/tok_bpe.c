@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE_CHARS_MAX (1u << 18)
 #define PROBES_MAX 2000                 /* see tok_map.c */
 #define KEY_MAX (2 * TOK_AFFIX_MAX + 4) /* prefix, character, suffix */
 
@@ -272,9 +271,9 @@ bool tok_bpe(const struct tokenizer *t, const char *text, size_t size, struct to
     if (whole >= 0)
         return tok_list_add(ids, whole, e);
     size_t most = most_symbols(t, text, size);
-    if (most > PIECE_CHARS_MAX)
+    if (most > TOKENIZER_WORD_MAX)
         return err_set(e, ERR_TOO_LARGE, "text: a word of %zu characters, limit %u", most,
-                       PIECE_CHARS_MAX);
+                       TOKENIZER_WORD_MAX);
     struct bpe b = {.symbols = calloc(most + 1, sizeof(*b.symbols)),
                     .heap = calloc(3 * most + 3, sizeof(*b.heap))};
     bool ok = (b.symbols && b.heap) || err_set(e, ERR_MEMORY, "tokenizer: no memory");

@@ -27,7 +27,7 @@
 #define TOK_WORD_MAX 100000     /* max_input_chars_per_word */
 #define TOK_TYPE_MAX 1000       /* token type ids */
 #define TOK_MATCH_LIMIT 1000000 /* steps of the regular expression engine for one match */
-#define TOK_SEARCH_MS 3000      /* of one expression over one text */
+#define TOK_SEARCH_MS 3000      /* processor time of one expression over one text */
 #define TOK_NORMAL_MAX (TOKENIZER_TEXT_MAX * 20) /* compatibility forms grow a text up to 18-fold */
 
 /* ---- token <-> id ---- */
@@ -237,7 +237,8 @@ struct tok_search {
     const pcre2_code *regex; /* borrowed */
     pcre2_match_data *match;
     pcre2_match_context *context;
-    int64_t deadline_ns;
+    int64_t deadline_ns; /* of the thread's processor time */
+    unsigned found;
     const char *text; /* borrowed */
     size_t size, from, last_end;
 };

@@ -5,19 +5,21 @@
  * those of lines.  What can't be rewritten (classes in classes, {n,m}+) is refused, not guessed.
  *
  * Time is bounded: backtracking by TOK_MATCH_LIMIT, and because a search over a long text can be
- * slow without any backtracking, it goes through windows of start positions, with a look at the clock
- * between them that also says how long the next window may be. */
-#include "base/clock.h"
+ * slow without any backtracking, it goes through windows of start positions, with a look at the
+ * clock between them that also says how long the next window may be. */
 #include "base/num.h"
 #include "media/tok_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define PATTERN_MAX 4096
 #define WINDOW_MIN 256 /* start positions per call of the engine */
 #define WINDOW_MS 20   /* a window that took less may be followed by one twice as long */
 #define HEAP_KIB_MAX 65536
+#define NS_PER_MS 1000000LL
+#define LOOK_EVERY 64 /* matches between looks at the clock */
 
 #define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
 /* Oniguruma counts six numbers of Latin-1 (superscripts, fractions) in \w, but not in [\w]. */
@@ -241,12 +243,20 @@ bool tok_read_pattern(const json_t *o, const char *what, pcre2_code **ret, struc
 
 /* ---- searching --------------------------------------------------------------------------------- */
 
+/* Of this thread: a busy machine makes no text harder. */
+static int64_t cpu_ns(void)
+{
+    struct timespec t;
+    (void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000 * NS_PER_MS + t.tv_nsec;
+}
+
 bool tok_search_open(const pcre2_code *regex, struct tok_search *s, struct err *e)
 {
     *s = (struct tok_search){.regex = regex,
                              .match = pcre2_match_data_create_from_pattern(regex, NULL),
                              .context = pcre2_match_context_create(NULL),
-                             .deadline_ns = clock_deadline_ms(TOK_SEARCH_MS)};
+                             .deadline_ns = cpu_ns() + TOK_SEARCH_MS * NS_PER_MS};
     if (!s->match || !s->context) {
         tok_search_close(s);
         return err_set(e, ERR_MEMORY, "tokenizer: no memory");
@@ -282,33 +292,48 @@ static int engine(struct tok_search *s, size_t from, size_t stop)
     return r;
 }
 
+static bool too_hard(struct err *e)
+{
+    return err_set(e, ERR_INVALID, "text: too hard for the tokenizer's pattern (limit %d ms)",
+                   TOK_SEARCH_MS);
+}
+
+/* One window from `from` on; *stop: where the next one begins.  1, 0: none in it, -1: e. */
+static int find_in_window(struct tok_search *s, size_t from, size_t window, size_t *stop,
+                          size_t *start, size_t *end, struct err *e)
+{
+    *stop = window < s->size - from ? from + window : s->size;
+    while (*stop < s->size && ((unsigned char)s->text[*stop] & 0xC0) == 0x80)
+        ++*stop;
+    int r = engine(s, from, *stop);
+    if (r == PCRE2_ERROR_NOMATCH)
+        return 0;
+    if (r < 0 || (++s->found % LOOK_EVERY == 0 && cpu_ns() > s->deadline_ns)) {
+        (void)too_hard(e);
+        return -1;
+    }
+    const PCRE2_SIZE *v = pcre2_get_ovector_pointer(s->match);
+    *start = v[0];
+    *end = v[1] > v[0] ? v[1] : v[0]; /* \K can put the start behind the end */
+    return 1;
+}
+
 /* The first match that starts from s->from on: 1, 0: none, -1: e says why not. */
 static int find(struct tok_search *s, size_t *start, size_t *end, struct err *e)
 {
-    int64_t before = clock_now_ns();
-    size_t from = s->from;
-    for (size_t window = WINDOW_MIN; from <= s->size;) {
-        size_t stop = window < s->size - from ? from + window : s->size;
-        while (stop < s->size && ((unsigned char)s->text[stop] & 0xC0) == 0x80)
-            stop++;
-        int r = engine(s, from, stop);
-        int64_t now = clock_now_ns();
-        if ((r < 0 && r != PCRE2_ERROR_NOMATCH) || now > s->deadline_ns) {
-            err_set(e, ERR_INVALID, "text: too hard for the tokenizer's pattern (limit %d ms)",
-                    TOK_SEARCH_MS);
+    size_t window = WINDOW_MIN, stop;
+    int64_t before = 0; /* not looked yet */
+    for (size_t from = s->from; from <= s->size; from = stop) {
+        int r = find_in_window(s, from, window, &stop, start, end, e);
+        if (r != 0 || stop == s->size)
+            return r;
+        int64_t now = cpu_ns();
+        if (now > s->deadline_ns) {
+            (void)too_hard(e);
             return -1;
         }
-        if (r > 0) {
-            const PCRE2_SIZE *v = pcre2_get_ovector_pointer(s->match);
-            *start = v[0];
-            *end = v[1] > v[0] ? v[1] : v[0]; /* \K can put the start behind the end */
-            return 1;
-        }
-        if (stop == s->size)
-            return 0;
         window = now - before < WINDOW_MS * NS_PER_MS ? window * 2 : WINDOW_MIN;
         before = now;
-        from = stop;
     }
     return 0;
 }

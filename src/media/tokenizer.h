@@ -20,6 +20,7 @@
 #define TOKENIZER_VOCABULARY_MAX 2000000
 #define TOKENIZER_TEXT_MAX ((size_t)1 << 20)
 #define TOKENIZER_IDS_MAX 65536
+#define TOKENIZER_WORD_MAX (1u << 18) /* characters of one piece for BPE, bytes if it falls back */
 
 struct tokenizer;
 

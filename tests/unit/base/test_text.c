@@ -50,7 +50,8 @@ static void whole_numbers_or_nothing(void **state)
 static void real_numbers(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "nan", "inf", "1e999", "1.5x", " 1", "11"};
+    static const char *const bad[] = {"",   "nan", "inf", "1e999", "1.5x",
+                                      " 1", "1 ",  "11",  "0x1",   "infinity"};
     struct err e;
     double v;
     assert_true(parse_double("n", "1.5e0", 0, 10, &v, &e));
@@ -68,7 +69,7 @@ static void sizes_with_suffixes(void **state)
         uint64_t bytes;
     } good[] = {{"0", 0},     {"4096", 4096}, {"512M", 512u << 20}, {"1.5G", 3ull << 29},
                 {"2k", 2048}, {"1KiB", 1024}, {"3MB", 3u << 20},    {"1T", 1ull << 40}};
-    static const char *const bad[] = {"", "M", "-1", "1X", "1MM", "1M ", "9999999T", "nan"};
+    static const char *const bad[] = {"", "M", "-1", "1X", "1MM", "1M ", "0x1", "9999999T", "nan"};
     struct err e;
     uint64_t v;
     for (size_t i = 0; i < ARRAY_LEN(good); i++) {
