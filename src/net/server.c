@@ -34,7 +34,16 @@
 
 static void *uri_logged(void *arg, const char *uri, struct MHD_Connection *c)
 {
-    return request_begin(arg, uri, c);
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(c, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct peer *p = info ? info->socket_context : NULL;
+    if (!p)
+        return NULL;
+    request_end(p->request);
+    p->request = request_begin(arg, uri, c);
+    if (p->request)
+        p->request->peer = p;
+    return p->request;
 }
 
 static void request_completed(void *arg, struct MHD_Connection *c, void **request,
@@ -43,7 +52,10 @@ static void request_completed(void *arg, struct MHD_Connection *c, void **reques
     (void)arg;
     (void)c;
     (void)how;
-    request_end(*request);
+    struct net_request *r = *request;
+    if (r)
+        r->peer->request = NULL;
+    request_end(r);
     *request = NULL;
 }
 
@@ -63,11 +75,6 @@ static void handle(struct net_request *r)
 
 static enum MHD_Result first_call(struct net_request *r, const char *method)
 {
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    r->peer = info ? info->socket_context : NULL;
-    if (!r->peer)
-        return MHD_NO;
     r->state = REQUEST_BODY;
     if (request_admit(r, method))
         return MHD_YES;
@@ -138,9 +145,12 @@ static void connection_changed(void *arg, struct MHD_Connection *c, void **conte
 {
     struct net_server *s = arg;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
-        s->connections--;
-        free(*context);
+        struct peer *gone = *context;
+        if (gone)
+            request_end(gone->request);
+        free(gone);
         *context = NULL;
+        s->connections--;
         return;
     }
     s->connections++;

@@ -67,12 +67,15 @@ struct net_server {
 
 enum peer_trust { PEER_UNKNOWN, PEER_NONE, PEER_REFUSED, PEER_VERIFIED };
 
-/* One connection.  Only its own thread touches it after it was accepted. */
+/* One connection.  Only its own thread touches it after it was accepted, until it is closed. */
 struct peer {
     char address[64];
     bool loopback;
     enum peer_trust trust; /* looked at once, at the first request that needs it */
     char name[NET_HOST_MAX];
+    /* Owned, from its request line to request_completed.  The library leaves that out for requests
+     * that it drops by itself (a header over its memory): they end with their connection. */
+    struct net_request *request;
 };
 
 struct query_pair {
