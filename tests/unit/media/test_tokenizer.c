@@ -261,13 +261,10 @@ static void streams_end_with_whole_characters(void **state)
     tokenizer_destroy(t);
 }
 
-/* ---- bounds ------------------------------------------------------------------------------------ */
+/* ---- small cases, each as the tokenizers library has it ------------------------------------------ */
 
 #define TINY_BPE                                                                                   \
     "\"model\":{\"type\":\"BPE\",\"vocab\":{\"a\":0,\"b\":1,\"aa\":2},\"merges\":[\"a a\"]}"
-#define SPLIT(regex)                                                                               \
-    "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"     \
-    "\"" regex "\"}}," TINY_BPE "}"
 
 static struct tokenizer *open_text(const char *json)
 {
@@ -277,6 +274,138 @@ static struct tokenizer *open_text(const char *json)
         fail_msg("%s: %s", json, e.text);
     return t;
 }
+
+struct ids_case {
+    const char *text;
+    int64_t ids[8];
+    size_t n;
+};
+
+static void check_ids(const char *json, const char *pair, const struct ids_case *c)
+{
+    struct err e;
+    struct token_ids got;
+    struct tokenizer *t = open_text(json);
+    if (!tokenizer_encode(t, c->text, pair, &got, &e))
+        fail_msg("'%s': %s", c->text, e.text);
+    if (got.n != c->n || memcmp(got.ids, c->ids, c->n * sizeof(*c->ids)) != 0) {
+        show_ids("ids", got.ids, got.n);
+        fail_msg("'%s': other ids", c->text);
+    }
+    token_ids_clear(&got);
+    tokenizer_destroy(t);
+}
+
+static void added_tokens_are_cut_out_first(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"added_tokens\":[{\"id\":4,\"content\":\"ab\"},{\"id\":5,\"content\":\"abc\"},"
+        "{\"id\":6,\"content\":\"wo\",\"single_word\":true},{\"id\":7,\"content\":\"o\"},"
+        "{\"id\":8,\"content\":\" \",\"lstrip\":true,\"rstrip\":true},"
+        "{\"id\":9,\"content\":\"<m>\",\"rstrip\":true},{\"id\":10,\"content\":\"\\t\"}],"
+        "\"pre_tokenizer\":{\"type\":\"Whitespace\"},\"model\":{\"type\":\"WordLevel\","
+        "\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\"b\":2,\"c\":3}}}";
+    static const struct ids_case rows[] = {
+        {"abcab", {5, 4}, 2},           /* the longest one */
+        {"abab", {4, 4}, 2},            /* again and again */
+        {"two", {0}, 1},                /* not within a word, nor what is within it */
+        {"wo", {6}, 1},                 /* a word */
+        {"a wo b", {1, 8, 6, 8, 2}, 5}, /* a word among others */
+        {"two o", {0, 8, 7}, 3},        /* looked for again behind it */
+        {"a  b", {1, 8, 2}, 3},         /* takes the spaces around it */
+        {"<m>  a", {9, 1}, 2},          /* they can be taken already */
+        {"<m> \ta", {9, 10, 1}, 3},     /* which does not matter to one that doesn't strip */
+        {"a \t b", {1, 8, 10, 8, 2}, 5},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        check_ids(json, NULL, &rows[i]);
+}
+
+static void the_second_of_equals_keeps_the_odd_token(void **state)
+{
+    (void)state;
+    check_ids("{\"truncation\":{\"max_length\":5}," TINY_BPE "}", "bbbbbb",
+              &(struct ids_case){"ababab", {0, 1, 1, 1, 1}, 5});
+}
+
+static void only_the_start_of_a_text_is_first(void **state)
+{
+    (void)state;
+    static const char json[] = /* all kinds of marks go; 1: a, 2: the sign of Metaspace and a */
+        "{\"normalizer\":{\"type\":\"StripAccents\"},\"pre_tokenizer\":{\"type\":\"Sequence\","
+        "\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"},"
+        "{\"type\":\"Metaspace\",\"prepend_scheme\":\"first\"}]},\"model\":{\"type\":\"WordLevel\","
+        "\"unk_token\":\"u\",\"vocab\":{\"u\":0,\"a\":1,\"\u2581a\":2}}}";
+    static const struct ids_case rows[] = {
+        {"a", {2}, 1},
+        {" a", {1}, 1},
+        {"a a", {2, 1}, 2},
+        {"a\u0488\u0903\u0301", {2}, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        check_ids(json, NULL, &rows[i]);
+}
+
+static void check_text(const char *json, const struct ids_case *c, bool streamed)
+{
+    struct err e;
+    char *got = NULL;
+    struct tokenizer *t = open_text(json);
+    bool ok = streamed ? tokenizer_stream_decode(t, c->ids, c->n, false, &got, &e)
+                       : tokenizer_decode(t, c->ids, c->n, false, &got, &e);
+    if (!ok)
+        fail_msg("%s", e.text);
+    assert_string_equal(got, c->text);
+    free(got);
+    tokenizer_destroy(t);
+}
+
+static void bytes_that_are_no_text_are_replaced(void **state)
+{
+    (void)state;
+    static const char json[] = /* bytes F0 9F ED A0 80, a, CC; then a token that is no bytes */
+        "{\"added_tokens\":[{\"id\":7,\"content\":\"a\u4E2D\u0141\"}],"
+        "\"decoder\":{\"type\":\"ByteLevel\"},\"model\":{\"type\":\"BPE\",\"merges\":[],\"vocab\":{"
+        "\"\u00F0\":0,\"\u0141\":1,\"\u00ED\":2,\"\u0142\":3,\"\u0122\":4,\"a\":5,\"\u00CC\":6}}}";
+    static const struct ids_case rows[] = {
+        {"\uFFFDa", {0, 1, 5}, 3},                         /* the start of a character is one */
+        {"\uFFFD\uFFFD\uFFFD\uFFFDa", {0, 4, 4, 4, 5}, 5}, /* too low for four bytes: each is one */
+        {"\uFFFD\uFFFD\uFFFD", {2, 3, 4}, 3},              /* half of a pair of UTF-16 */
+        {"\uFFFDa", {6, 5}, 2},
+        {"a\u4E2D\u0141", {7}, 1},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        check_text(json, &rows[i], false);
+    check_text(json, &(struct ids_case){"", {0, 1}, 2}, true);
+}
+
+static void runs_of_byte_tokens_are_held_back(void **state)
+{
+    (void)state;
+    static const char json[] =
+        "{\"decoder\":{\"type\":\"ByteFallback\"},\"model\":{\"type\":\"BPE\",\"merges\":[],"
+        "\"vocab\":{\"u\":0,\"<0xE6>\":1,\"<0x97>\":2,\"<0xA5>\":3,\"a\":4}}}";
+    static const struct {
+        struct ids_case whole, streamed;
+    } rows[] = {
+        {{"\u65E5", {1, 2, 3}, 3}, {"", {1, 2, 3}, 3}},
+        {{"\uFFFD\uFFFD", {1, 2}, 2}, {"", {1, 2}, 2}},
+        {{"\uFFFD\uFFFDa", {1, 2, 4}, 3}, {"\uFFFD\uFFFDa", {1, 2, 4}, 3}},
+        {{"\uFFFD\uFFFD\uFFFD\uFFFD", {1, 2, 3, 1}, 4}, {"", {1, 2, 3, 1}, 4}},
+        {{"\u65E5a", {1, 2, 3, 4}, 4}, {"\u65E5a", {1, 2, 3, 4}, 4}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        check_text(json, &rows[i].whole, false);
+        check_text(json, &rows[i].streamed, true);
+    }
+}
+
+/* ---- bounds ------------------------------------------------------------------------------------ */
+
+#define SPLIT(regex)                                                                               \
+    "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"     \
+    "\"" regex "\"}}," TINY_BPE "}"
 
 static char *repeated(const char *unit, size_t total)
 {
@@ -393,6 +522,11 @@ int main(void)
         cmocka_unit_test(texts_are_checked),
         cmocka_unit_test(unknown_ids_are_passed_over),
         cmocka_unit_test(streams_end_with_whole_characters),
+        cmocka_unit_test(added_tokens_are_cut_out_first),
+        cmocka_unit_test(the_second_of_equals_keeps_the_odd_token),
+        cmocka_unit_test(only_the_start_of_a_text_is_first),
+        cmocka_unit_test(bytes_that_are_no_text_are_replaced),
+        cmocka_unit_test(runs_of_byte_tokens_are_held_back),
         cmocka_unit_test(hard_texts_are_refused),
         cmocka_unit_test(long_texts_are_taken),
         cmocka_unit_test(patterns_that_mean_something_else_are_refused),
