@@ -7,6 +7,9 @@
  * A component is a row of a table (its name in the file, its kind, what reads its settings) in the
  * file of its step, and a case in that step's function.
  *
+ * Unresolved: Unigram, Precompiled, UnicodeScripts and CTC are not known yet.  The tokenizers library
+ * has older tables of Unicode in places: characters since Unicode 9 may be other ids there.
+ *
  * Ownership: every pointer of a struct is owned by it unless said otherwise. */
 #pragma once
 #include "base/buf.h"
