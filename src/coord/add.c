@@ -20,6 +20,7 @@
 #define SIDE_FILE_MAX ((size_t)64 << 20)
 #define MEASURE_MS 300000
 #define SERVE_MS 180000
+#define UPLOAD_KEPT_S 3600 /* files that no model uses are spared that long: an add may be coming */
 #define MODEL_NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._"
 
 /* A model that is being added. */
@@ -36,6 +37,12 @@ struct adding {
 };
 
 /* ---- files -------------------------------------------------------------------------------------- */
+
+static bool uploaded(struct adding *a, const char *path, const char *digest, struct err *e)
+{
+    return blobs_has(a->coord->blobs, digest) ||
+           err_set(e, ERR_NOT_FOUND, "%.100s: no file of digest %s was uploaded", path, digest);
+}
 
 struct side_row {
     const char *path;
@@ -60,6 +67,8 @@ static bool load_side_file(struct adding *a, const char *path, const char *diges
         size_t size;
         if (strcmp(side_rows[i].path, path) != 0 || f->text)
             continue;
+        if (!uploaded(a, path, digest, e))
+            return false;
         if (!blobs_load(a->coord->blobs, digest, SIDE_FILE_MAX, &text, &size, e))
             return err_prefix(e, "%s", path);
         a->texts[a->text_count++] = text;
@@ -126,6 +135,8 @@ static bool open_graph(struct adding *a, const char *path, const char *digest, s
     int index = a->source.graph_count;
     if (index >= MODEL_GRAPHS_MAX)
         return err_set(e, ERR_TOO_LARGE, "%s: more than %d .onnx files", a->name, MODEL_GRAPHS_MAX);
+    if (!uploaded(a, path, digest, e))
+        return false;
     if (!blobs_module_folder(a->coord->blobs, digest, &folder, e))
         return err_prefix(e, "%s", path);
     char *file = text_format("%s/module.onnx", folder);
@@ -247,6 +258,15 @@ static bool measure_new(struct adding *a, struct err *e)
     return true;
 }
 
+/* The files are the model's from now on: when it is removed, they may go at once. */
+static void mark_used(struct coord *c, const json_t *files)
+{
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const json_t *digest = json_object_get(json_array_get(files, i), "digest");
+        blobs_touch(c->blobs, json_string_value(digest), false);
+    }
+}
+
 /* ---- adding --------------------------------------------------------------------------------------- */
 
 static bool read_manifest(struct adding *a, json_t *o, json_t **files, struct err *e)
@@ -256,10 +276,13 @@ static bool read_manifest(struct adding *a, json_t *o, json_t **files, struct er
         !json_need_array(o, "model", "files", FILES_MAX, files, e))
         return false;
     size_t n = strlen(name);
-    if (n == 0 || n >= sizeof(a->name) || strspn(name, MODEL_NAME_CHARS) != n)
+    /* "." and ".." can't be said in a path of a URL, and "-x" not on a command line. */
+    if (n == 0 || n >= sizeof(a->name) || strspn(name, MODEL_NAME_CHARS) != n || *name == '.' ||
+        *name == '-')
         return err_set(e, ERR_INVALID,
-                       "model name '%.80s': 1 to %zu letters, digits, '-', '_' or '.'", name,
-                       sizeof(a->name) - 1);
+                       "model name '%.80s': should be 1 to %zu letters, digits, '-', '_' or '.', "
+                       "the first no '-' or '.'",
+                       name, sizeof(a->name) - 1);
     memcpy(a->name, name, n + 1);
     a->source.name = a->name;
     return true;
@@ -370,8 +393,10 @@ static bool add(struct adding *a, json_t *manifest, struct err *e)
     if (!load_files(a, files, e) || !model_deduce(&a->source, &a->model, e) || !measure_new(a, e) ||
         !enter(a, e))
         return false;
-    if (wait_served(a, e))
+    if (wait_served(a, e)) {
+        mark_used(c, files);
         return true;
+    }
     monitor_lock(&c->lock);
     (void)fleet_remove_model(&c->fleet, a->name, NULL);
     coord_touch(c);
@@ -408,41 +433,49 @@ void coord_handle_add(struct net_request *r, void *coord)
 
 /* ---- removing and uploading ------------------------------------------------------------------------ */
 
-static bool keep_blob(void *ctx, const char *digest)
+static bool lists(const json_t *model, const char *key, const char *digest)
 {
-    struct coord *c = ctx;
-    if (fleet_module(&c->fleet, digest))
-        return true;
-    for (uint32_t i = 0; i < c->fleet.model_count; i++) {
-        const json_t *blobs = json_object_get(c->fleet.models[i].model, "blobs");
-        for (size_t k = 0; k < json_array_size(blobs); k++) {
-            const char *name = json_string_value(json_array_get(blobs, k));
-            if (name && strcmp(name, digest) == 0)
-                return true;
-        }
+    const json_t *list = json_object_get(model, key);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const char *name = json_string_value(json_array_get(list, i));
+        if (name && strcmp(name, digest) == 0)
+            return true;
     }
     return false;
+}
+
+/* What no model uses is spared while it is young: it may be uploaded for a model to come. */
+static bool keep_blob(void *ctx, const char *digest, int64_t age_s)
+{
+    const struct fleet *f = ctx;
+    for (uint32_t i = 0; i < f->model_count; i++)
+        if (lists(f->models[i].model, "modules", digest) ||
+            lists(f->models[i].model, "blobs", digest))
+            return true;
+    return age_s < UPLOAD_KEPT_S;
 }
 
 void coord_handle_remove(struct net_request *r, void *coord)
 {
     struct coord *c = coord;
     struct err e = {0};
+    const char *name = net_request_param(r, "name");
     (void)pthread_mutex_lock(&c->change);
     monitor_lock(&c->lock);
-    bool ok = fleet_remove_model(&c->fleet, net_request_param(r, "name"), &e);
+    bool ok = fleet_remove_model(&c->fleet, name, &e);
     if (ok)
         coord_touch(c);
     monitor_unlock(&c->lock);
     if (ok) {
         coord_publish(c);
         monitor_lock(&c->lock);
-        (void)blobs_sweep(c->blobs, keep_blob, c);
+        (void)blobs_sweep(c->blobs, keep_blob, &c->fleet);
+        (void)blobs_sweep_modules(c->blobs, keep_blob, &c->fleet);
         monitor_unlock(&c->lock);
     }
     (void)pthread_mutex_unlock(&c->change);
     if (ok)
-        net_reply_json(r, 200, json_pack("{s:s}", "removed", net_request_param(r, "name")));
+        net_reply_json(r, 200, json_pack("{s:s}", "removed", name));
     else
         net_reply_err(r, &e);
 }
@@ -455,6 +488,7 @@ void coord_handle_have(struct net_request *r, void *coord)
     struct blob_transfer *t;
     uint64_t have = 0;
     if (blobs_has(c->blobs, digest)) {
+        blobs_touch(c->blobs, digest, true);
         bool ok = blobs_size(c->blobs, digest, &have, &e);
         net_reply_json(r, ok ? 200 : 500,
                        json_pack("{s:I,s:b}", "have", (json_int_t)have, "complete", 1));
@@ -477,8 +511,10 @@ static bool upload(struct coord *c, struct net_request *r, struct err *e)
     if ((at && !parse_u64("offset", at, 0, BLOB_BYTES_MAX, &offset, e)) ||
         (last_text && !parse_u64("last", last_text, 0, 1, &last, e)))
         return false;
-    if (blobs_has(c->blobs, digest))
+    if (blobs_has(c->blobs, digest)) {
+        blobs_touch(c->blobs, digest, true);
         return true;
+    }
     if (!blobs_begin(c->blobs, digest, &t, &have, e))
         return false;
     bool ok = have == offset || err_set(e, ERR_INVALID, "upload: offset %llu, %llu bytes are there",

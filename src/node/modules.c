@@ -16,6 +16,7 @@
 #define FETCH_MS 600000
 #define RETRY_MS 3000
 #define SIDE_FILE_MAX (64u << 20)
+#define MEASURED_KEPT_S 600
 
 /* ---- fetching ------------------------------------------------------------------------------- */
 
@@ -334,14 +335,30 @@ void node_unload_all(struct node *n)
     let_go(n, true);
 }
 
-static bool keep_blob(void *ctx, const char *digest)
+static bool keep_blob(void *ctx, const char *digest, int64_t age_s)
 {
+    (void)age_s;
     const struct table *t = ctx;
     for (uint32_t i = 0; i < t->model_count; i++)
         for (uint32_t k = 0; k < t->models[i].blob_count; k++)
             if (strcmp(t->models[i].blobs[k].hex, digest) == 0)
                 return true;
     return table_find_module(t, digest) != NULL;
+}
+
+struct keeping {
+    struct node *node;
+    const struct table *table;
+};
+
+/* What was measured a moment ago for a model to come is in no table yet. */
+static bool keep_module(void *ctx, const char *digest, int64_t age_s)
+{
+    const struct keeping *k = ctx;
+    monitor_lock(&k->node->lock);
+    bool held = find(k->node, digest) != NULL;
+    monitor_unlock(&k->node->lock);
+    return held || age_s < MEASURED_KEPT_S || table_find_module(k->table, digest);
 }
 
 static void follow(struct node *n, struct table *t)
@@ -356,8 +373,10 @@ static void follow(struct node *n, struct table *t)
         else
             set_state(n, m, MODULE_FAILED, e.text);
     }
-    if (!n->options.shared_blobs && pthread_mutex_trylock(&n->measure_lock) == 0) {
-        (void)blobs_sweep(n->blobs, keep_blob, t);
+    if (pthread_mutex_trylock(&n->measure_lock) == 0) {
+        if (!n->options.shared_blobs)
+            (void)blobs_sweep(n->blobs, keep_blob, t);
+        (void)blobs_sweep_modules(n->blobs, keep_module, &(struct keeping){n, t});
         (void)pthread_mutex_unlock(&n->measure_lock);
     }
 }

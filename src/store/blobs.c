@@ -1,6 +1,7 @@
 /* blobs.c - content by digest. */
 #include "store/blobs.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/sync.h"
 
@@ -265,27 +266,65 @@ void blobs_module_remove(struct blobs *b, const char *digest)
     free(folder);
 }
 
-static int sweep_folder(struct blobs *b, const char *folder, bool (*keep)(void *, const char *),
-                        void *ctx)
+void blobs_touch(struct blobs *b, const char *digest, bool young)
+{
+    static const struct timespec long_ago[2] = {{0}, {0}};
+    char *path = path_of(b, "blobs", digest, NULL);
+    if (path)
+        (void)utimensat(AT_FDCWD, path, young ? NULL : long_ago, AT_SYMLINK_NOFOLLOW);
+    free(path);
+}
+
+typedef bool keep_fn(void *ctx, const char *digest, int64_t age_s);
+
+/* Entries are named DIGEST, or DIGEST-MORE where those are folders. */
+static bool digest_of_entry(const char *name, bool folders, char ret[DIGEST_HEX + 1])
+{
+    size_t n = strlen(name);
+    if (n > DIGEST_HEX && folders && name[DIGEST_HEX] == '-')
+        n = DIGEST_HEX;
+    (void)snprintf(ret, DIGEST_HEX + 1, "%.*s", DIGEST_HEX, name);
+    return n == DIGEST_HEX && digest_valid(ret);
+}
+
+static bool remove_entry(const char *path, int dir, const char *name, bool folders)
+{
+    if (!folders)
+        return unlinkat(dir, name, 0) == 0;
+    char *folder = text_format("%s/%s", path, name);
+    bool ok = folder && file_remove_tree(folder, NULL);
+    free(folder);
+    return ok;
+}
+
+static int sweep_folder(struct blobs *b, const char *folder, bool folders, keep_fn *keep, void *ctx)
 {
     char *path = text_format("%s/%s", b->dir, folder);
     DIR *d = path ? opendir(path) : NULL;
-    free(path);
-    int removed = 0;
-    if (!d)
-        return 0;
-    int seen = 0;
-    for (struct dirent *entry; seen < SWEEP_MAX && (entry = readdir(d)); seen++) {
-        if (!digest_valid(entry->d_name) || keep(ctx, entry->d_name))
-            continue;
-        if (unlinkat(dirfd(d), entry->d_name, 0) == 0)
+    int removed = 0, seen = 0;
+    for (struct dirent *entry; d && seen < SWEEP_MAX && (entry = readdir(d)); seen++) {
+        char digest[DIGEST_HEX + 1];
+        struct stat st;
+        if (digest_of_entry(entry->d_name, folders, digest) &&
+            fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            !keep(ctx, digest, clock_wall_ms() / 1000 - (int64_t)st.st_mtime) &&
+            remove_entry(path, dirfd(d), entry->d_name, folders))
             removed++;
     }
-    closedir(d);
+    if (d)
+        closedir(d);
+    free(path);
     return removed;
 }
 
-int blobs_sweep(struct blobs *b, bool (*keep)(void *ctx, const char *digest), void *ctx)
+int blobs_sweep(struct blobs *b, keep_fn *keep, void *ctx)
 {
-    return sweep_folder(b, "blobs", keep, ctx) + sweep_folder(b, "partial", keep, ctx);
+    return sweep_folder(b, "blobs", false, keep, ctx) +
+           sweep_folder(b, "partial", false, keep, ctx);
+}
+
+int blobs_sweep_modules(struct blobs *b, keep_fn *keep, void *ctx)
+{
+    return sweep_folder(b, "modules", true, keep, ctx) +
+           sweep_folder(b, "prepared", true, keep, ctx);
 }

@@ -3,6 +3,7 @@
  *   DATA/blobs/<digest>               a file's bytes, mode 0400 once complete
  *   DATA/partial/<digest>             what has come so far of a transfer; resumed after a restart
  *   DATA/modules/<digest>/module.onnx a module as the runtime opens it: a hard link to the blob
+ *   DATA/prepared/<digest>-<key>/     what the runtime made of it (exec/prepare.h); only swept here
  *
  * A blob appears under its name only when its bytes gave the digest; then it is never written
  * again.  Names come from digest_valid() alone, so no path from outside reaches the disk.
@@ -48,7 +49,15 @@ bool blobs_put(struct blobs *b, const void *data, size_t size, struct digest *re
 bool blobs_module_folder(struct blobs *b, const char *digest, char **ret, struct err *e);
 void blobs_module_remove(struct blobs *b, const char *digest);
 
-/* Removes blobs and partial transfers for which keep() says no; returns how many. */
-int blobs_sweep(struct blobs *b, bool (*keep)(void *ctx, const char *digest), void *ctx);
+/* For blobs_sweep(): young, when somebody is about to use the blob; old, once it is in use. */
+void blobs_touch(struct blobs *b, const char *digest, bool young);
+
+/* Removes blobs and partial transfers for which keep() says no; returns how many.  age_s: seconds
+ * since the last byte came or blobs_touch(); by the wall clock, so it may be negative. */
+int blobs_sweep(struct blobs *b, bool (*keep)(void *ctx, const char *digest, int64_t age_s),
+                void *ctx);
+/* The same for the folders of modules and of what was prepared from them. */
+int blobs_sweep_modules(struct blobs *b, bool (*keep)(void *ctx, const char *digest, int64_t age_s),
+                        void *ctx);
 
 const char *blobs_dir(const struct blobs *b);

@@ -75,23 +75,73 @@ static void wrong_bytes_never_appear(void **state)
     temp_remove();
 }
 
-static bool keep_none(void *ctx, const char *digest)
+/* What a sweep here keeps: one digest, and all that is younger than so many seconds. */
+struct kept {
+    const char *digest;
+    int64_t seconds;
+};
+
+static bool keep(void *ctx, const char *digest, int64_t age_s)
 {
-    return strcmp(ctx, digest) == 0;
+    const struct kept *k = ctx;
+    return strcmp(k->digest, digest) == 0 || age_s < k->seconds;
 }
 
-static void sweep_keeps_what_is_wanted(void **state)
+static void sweep_keeps_what_is_wanted_or_young(void **state)
+{
+    (void)state;
+    struct err e;
+    struct blobs *b;
+    struct blob_transfer *t;
+    struct digest a, c, d, young = digest_of("young", 5);
+    uint64_t have;
+    assert_true(blobs_open(temp_make(), &b, &e));
+    assert_true(blobs_put(b, "a", 1, &a, &e));
+    assert_true(blobs_put(b, "c", 1, &c, &e));
+    assert_true(blobs_put(b, "d", 1, &d, &e));
+    assert_true(blobs_begin(b, young.hex, &t, &have, &e));
+    blob_abandon(t);
+    struct kept k = {a.hex, 60};
+    assert_int_equal(blobs_sweep(b, keep, &k), 0);
+    blobs_touch(b, a.hex, false);
+    blobs_touch(b, c.hex, false);
+    blobs_touch(b, d.hex, false);
+    blobs_touch(b, d.hex, true);
+    assert_int_equal(blobs_sweep(b, keep, &k), 1);
+    assert_true(blobs_has(b, a.hex) && blobs_has(b, d.hex));
+    assert_false(blobs_has(b, c.hex));
+    k.seconds = -3600; /* nothing is that young */
+    assert_int_equal(blobs_sweep(b, keep, &k), 2);
+    assert_true(blobs_has(b, a.hex));
+    blobs_close(b);
+    temp_remove();
+}
+
+static void folders_of_modules_are_swept(void **state)
 {
     (void)state;
     struct err e;
     struct blobs *b;
     struct digest a, c;
+    char *folder;
     assert_true(blobs_open(temp_make(), &b, &e));
     assert_true(blobs_put(b, "a", 1, &a, &e));
     assert_true(blobs_put(b, "c", 1, &c, &e));
-    assert_int_equal(blobs_sweep(b, keep_none, a.hex), 1);
-    assert_true(blobs_has(b, a.hex));
-    assert_false(blobs_has(b, c.hex));
+    const char *digests[] = {a.hex, c.hex};
+    for (int i = 0; i < 2; i++) {
+        assert_true(blobs_module_folder(b, digests[i], &folder, &e));
+        free(folder);
+        folder = text_format("%s/prepared/%s-0123", blobs_dir(b), digests[i]);
+        assert_true(file_make_dirs(folder, &e));
+        free(folder);
+    }
+    char *lock = text_format("%s/prepared/lock", blobs_dir(b));
+    assert_true(file_write_atomic(lock, "", 0, 0600, &e));
+    struct kept k = {a.hex, -3600};
+    assert_int_equal(blobs_sweep_modules(b, keep, &k), 2);
+    assert_int_equal(blobs_sweep_modules(b, keep, &k), 0);
+    assert_true(file_exists(lock) && blobs_has(b, c.hex));
+    free(lock);
     blobs_close(b);
     temp_remove();
 }
@@ -135,7 +185,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transfer_goes_on_after_a_break),
         cmocka_unit_test(wrong_bytes_never_appear),
-        cmocka_unit_test(sweep_keeps_what_is_wanted),
+        cmocka_unit_test(sweep_keeps_what_is_wanted_or_young),
+        cmocka_unit_test(folders_of_modules_are_swept),
         cmocka_unit_test(rows_outlive_the_process),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

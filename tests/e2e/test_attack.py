@@ -1,0 +1,58 @@
+"""Hostile clients and clumsy operators (the build with address sanitizer): what once broke stays mended."""
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from conftest import ASAN, BINARY, MODELS, Fleet, call, cases, run
+
+
+def model_of(task: str) -> str:
+    return next(c["model"] for c in cases() if c["task"] == task)
+
+
+def files_of(folder: Path) -> list[dict]:
+    return [{"path": str(p.relative_to(folder)), "digest": hashlib.sha256(p.read_bytes()).hexdigest()}
+            for p in sorted(folder.rglob("*")) if p.is_file()]
+
+
+def upload(url: str, folder: Path) -> list[dict]:
+    files = files_of(folder)
+    for row in files:
+        answer = call(f"{url}/s2m3/v1/uploads/{row['digest']}?offset=0&last=1", (folder / row["path"]).read_bytes(),
+                      "application/octet-stream", method="PUT")
+        assert answer.status == 200, answer.body
+    return files
+
+
+def manifest(url: str, name: str, files: list[dict]):
+    return call(f"{url}/s2m3/v1/models", json.dumps({"name": name, "files": files}).encode(), "application/json")
+
+
+def test_a_removal_spares_what_is_being_uploaded(fleet: Fleet) -> None:
+    first = fleet.up(binary=ASAN)
+    fleet.add(MODELS / model_of("image-classification"))
+    files = upload(first.public_url, MODELS / model_of("visual-question-answering"))
+    part = "1" * 64
+    assert call(f"{first.public_url}/s2m3/v1/uploads/{part}", b"half", "application/octet-stream",
+                method="PUT").status == 200
+    run(BINARY, "remove", model_of("image-classification"), "--url", first.public_url)
+    assert json.loads(call(f"{first.public_url}/s2m3/v1/uploads/{part}").body)["have"] == 4
+    answer = manifest(first.public_url, "asked", files)
+    assert answer.status == 200, answer.body
+    # What the removed model alone had is gone.
+    blobs = {p.name for p in (first.folder / "data" / "blobs").iterdir()}
+    assert blobs == {row["digest"] for row in files}
+
+
+def test_manifests_of_files_that_are_not_there(fleet: Fleet) -> None:
+    first = fleet.up(binary=ASAN)
+    for path in ("config.json", "onnx/model.onnx"):
+        answer = manifest(first.public_url, "m", [{"path": path, "digest": "3" * 64}])
+        assert answer.status == 404
+        reason = answer.json()["error"]
+        assert path in reason and "uploaded" in reason and str(first.folder) not in reason
+    assert not any((first.folder / "data" / "modules").iterdir())
+    for name in (".", "..", "-rf", ".hidden", "a/b", ""):
+        assert manifest(first.public_url, name, []).status == 400
