@@ -1,8 +1,8 @@
 /* client.c - calls by libcurl over kept connections.
  *
  * A `link` is a curl handle with one connection to one peer.  Idle links lie in a small hash table
- * by peer; a call takes the one that was used last, so few stay in use and the others age.  Each
- * link has a multi handle of its own, because only that can be woken from another thread: that is
+ * by peer; a call takes the one that was used last, so few stay in use and the others age: those
+ * of a burst are closed by later calls, because a link holds a MiB of buffers.  Each link has a multi handle of its own, because only that can be woken from another thread: that is
  * how a cancel token ends a call at once.
  *
  * Bodies of a few KB are joined and sent with the head in one packet; larger ones are read from
@@ -28,12 +28,13 @@
 
 struct net_client {
     struct net_tls *tls; /* owned reference */
-    int64_t connect_ms;
+    int64_t connect_ms, idle_ms;
     unsigned idle_per_peer, idle_all;
 
     struct monitor lock; /* protects what follows */
     struct link *idle[BUCKETS];
     unsigned idle_count;
+    int64_t look_ns; /* when old links are looked for again */
 };
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
@@ -55,20 +56,22 @@ bool net_client_open(const struct net_client_options *options, struct net_client
     c->idle_per_peer =
         options && options->idle_per_peer ? options->idle_per_peer : NET_IDLE_PEER_DEFAULT;
     c->idle_all = options && options->idle_all ? options->idle_all : NET_IDLE_ALL_DEFAULT;
+    c->idle_ms = options && options->idle_ms ? options->idle_ms : NET_IDLE_MS_DEFAULT;
     c->tls = options ? net_tls_ref(options->tls) : NULL;
     *ret = c;
     return true;
 }
 
-/* Takes the idle links of a peer (all: peer NULL) out of the table and closes them. */
-static void drop_idle(struct net_client *c, const char *prefix)
+/* Takes the idle links of a peer (NULL: of all) that were idle before a time out of the table and
+ * closes them. */
+static void drop_idle(struct net_client *c, const char *origin, int64_t before_ns)
 {
     struct link *dropped = NULL;
     monitor_lock(&c->lock);
     for (unsigned b = 0; b < BUCKETS; b++)
         for (struct link **at = &c->idle[b]; *at;) {
             struct link *l = *at;
-            if (prefix && !link_is_to(l, prefix)) {
+            if ((origin && !link_is_to(l, origin)) || l->idle_ns >= before_ns) {
                 at = &l->next;
                 continue;
             }
@@ -89,7 +92,7 @@ void net_client_close(struct net_client *c)
 {
     if (!c)
         return;
-    drop_idle(c, NULL);
+    drop_idle(c, NULL, CLOCK_NEVER);
     net_tls_unref(c->tls);
     monitor_destroy(&c->lock);
     free(c);
@@ -99,7 +102,7 @@ void net_client_forget(struct net_client *c, const char *url)
 {
     struct target t;
     if (target_parse(url, NULL, 0, &t, NULL))
-        drop_idle(c, t.origin);
+        drop_idle(c, t.origin, CLOCK_NEVER);
 }
 
 static unsigned bucket_of(const struct target *t)
@@ -128,18 +131,25 @@ static struct link *take_link(struct net_client *c, const struct target *t, stru
 static void give_link(struct net_client *c, struct link *l, const struct target *t)
 {
     unsigned b = bucket_of(t), same = 0;
+    int64_t now = clock_now_ns();
     monitor_lock(&c->lock);
     for (const struct link *other = c->idle[b]; other; other = other->next)
         same += link_fits(other, t) ? 1 : 0;
     bool keep = same < c->idle_per_peer && c->idle_count < c->idle_all;
     if (keep) {
+        l->idle_ns = now;
         l->next = c->idle[b];
         c->idle[b] = l;
         c->idle_count++;
     }
+    bool look = now >= c->look_ns;
+    if (look)
+        c->look_ns = now + c->idle_ms * NS_PER_MS / 4;
     monitor_unlock(&c->lock);
     if (!keep)
         link_free(l);
+    if (look)
+        drop_idle(c, NULL, now - c->idle_ms * NS_PER_MS);
 }
 
 /* ---- a call ---- */

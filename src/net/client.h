@@ -29,12 +29,14 @@ struct net_client;
 #define NET_CONNECT_MS_DEFAULT 3000
 #define NET_IDLE_PEER_DEFAULT 64u /* idle connections kept per peer */
 #define NET_IDLE_ALL_DEFAULT 512u
+#define NET_IDLE_MS_DEFAULT 20000 /* below the idle limit of servers, see server.h */
 
 struct net_client_options {
     struct net_tls *tls;    /* NULL: https fails unless the call is NET_CALL_UNVERIFIED */
     int64_t connect_ms;     /* 0 = default */
     unsigned idle_per_peer; /* 0 = default */
     unsigned idle_all;      /* 0 = default */
+    int64_t idle_ms;        /* an idle connection is closed after that; 0 = default */
 };
 
 /* options may be NULL. */

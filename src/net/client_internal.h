@@ -29,6 +29,7 @@ struct transfer {
 
 struct link {
     struct link *next;
+    int64_t idle_ns;           /* when it became idle */
     CURL *easy;                /* owned */
     CURLM *multi;              /* owned */
     struct curl_slist *route;  /* owned; connect_to as the library wants it */

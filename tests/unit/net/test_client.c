@@ -510,6 +510,43 @@ static void test_threads_share_a_client(void **state)
     fixture_stop(&f);
 }
 
+static void *call_wait(void *arg)
+{
+    struct net_answer a = fixture_call(arg, "GET", "/wait", NULL, 0);
+    net_answer_clear(&a);
+    return NULL;
+}
+
+/* The connections of a burst are closed once they have been idle for a while; the one in use is
+ * kept. */
+static void test_old_connections_are_closed(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    fixture_start(&f, NULL);
+    pthread_t threads[THREADS];
+    struct err e;
+    net_client_close(f.client);
+    struct net_client_options options = {.idle_ms = 20};
+    assert_true(net_client_open(&options, &f.client, &e));
+    for (int i = 0; i < THREADS; i++)
+        assert_true(thread_start(&threads[i], "caller", call_wait, &f, &e));
+    await(&f.waiting, THREADS);
+    cancel_fire(f.open);
+    for (int i = 0; i < THREADS; i++)
+        assert_int_equal(pthread_join(threads[i], NULL), 0);
+    struct net_counts counts;
+    int64_t end = clock_deadline_ms(10000);
+    do {
+        struct net_answer a = fixture_call(&f, "GET", "/ping", NULL, 0);
+        net_answer_clear(&a);
+        net_server_counts(f.server, &counts);
+    } while (counts.connections > 1 && clock_now_ns() < end);
+    assert_int_equal(counts.connections, 1);
+    assert_int_equal(counts.accepted, THREADS);
+    fixture_stop(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -526,6 +563,7 @@ int main(void)
         cmocka_unit_test(test_broken_answers),
         cmocka_unit_test(test_errors_travel),
         cmocka_unit_test(test_threads_share_a_client),
+        cmocka_unit_test(test_old_connections_are_closed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
