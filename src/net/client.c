@@ -19,12 +19,14 @@
 #include "net/client_internal.h"
 
 #include <curl/curl.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define BUCKETS 64u
 #define POLL_MS 1000
+#define TRIM_LINKS 16 /* closed at once: the end of a burst */
 
 struct net_client {
     struct net_tls *tls; /* owned reference */
@@ -81,11 +83,13 @@ static void drop_idle(struct net_client *c, const char *origin, int64_t before_n
             c->idle_count--;
         }
     monitor_unlock(&c->lock);
-    while (dropped) {
-        struct link *l = dropped;
+    unsigned count = 0;
+    for (struct link *l; (l = dropped); count++) {
         dropped = l->next;
         link_free(l);
     }
+    if (count >= TRIM_LINKS)
+        (void)malloc_trim(0); /* MiB lie between small blocks that live on */
 }
 
 void net_client_close(struct net_client *c)
