@@ -12,10 +12,13 @@
 #include "gateway/gateway.h"
 #include "node/node.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,6 +31,7 @@
 struct process {
     const struct args *args;
     char *data_dir;
+    int lock_fd;
     struct blobs *blobs;
     struct net_client *client;
     struct table_slot slot;
@@ -49,7 +53,7 @@ static char *default_data_dir(void)
     return text_format("%s/.local/share/s2m3", home && *home ? home : ".");
 }
 
-/* "127.0.0.1:7070" to host and port; other hosts than this machine are refused for now. */
+/* "127.0.0.1:7070" or "[::1]:7070" to host and port; other hosts than this machine are refused for now. */
 static bool parse_address(const char *what, const char *text, char *host, size_t size,
                           uint16_t *port, struct err *e)
 {
@@ -57,7 +61,8 @@ static bool parse_address(const char *what, const char *text, char *host, size_t
     uint64_t number;
     if (!colon || (size_t)(colon - text) >= size)
         return err_set(e, ERR_INVALID, "--%s: '%.80s' should be ADDRESS:PORT", what, text);
-    (void)snprintf(host, size, "%.*s", (int)(colon - text), text);
+    bool brackets = *text == '[' && colon > text + 1 && colon[-1] == ']';
+    (void)snprintf(host, size, "%.*s", (int)(colon - text) - 2 * brackets, text + brackets);
     if (!parse_u64(what, colon + 1, 0, 65535, &number, e))
         return false;
     *port = (uint16_t)number;
@@ -122,14 +127,45 @@ static bool create_node(struct process *p, struct err *e)
            node_create(&o, p->client, &p->slot, &p->node, e);
 }
 
+/* Two processes would tear each other's files.  The lock ends with the process, however that ends. */
+static bool lock_data(struct process *p, struct err *e)
+{
+    char *path = text_format("%s/lock", p->data_dir);
+    if (!path)
+        return err_set(e, ERR_MEMORY, "no memory");
+    p->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    bool ok = p->lock_fd >= 0 && flock(p->lock_fd, LOCK_EX | LOCK_NB) == 0;
+    if (!ok && p->lock_fd >= 0 && errno == EWOULDBLOCK)
+        err_set(e, ERR_BUSY, "data folder '%s': another s2m3 is using it (--data-dir)",
+                p->data_dir);
+    else if (!ok)
+        err_errno(e, ERR_IO, errno, "%s", path);
+    free(path);
+    return ok;
+}
+
+/* Names of devices are printed and logged on all machines of the fleet. */
+static bool check_name(const struct process *p, struct err *e)
+{
+    const char *name = args_text(p->args, "name");
+    size_t size = name ? strlen(name) : 0, plain = 0;
+    while (plain < size && (unsigned char)name[plain] >= ' ' && name[plain] != 127)
+        plain++;
+    return !name || (size > 0 && size < WIRE_NAME_MAX && plain == size) ||
+           err_set(e, ERR_INVALID, "--name: should be 1 to %d bytes without control characters",
+                   WIRE_NAME_MAX - 1);
+}
+
 static bool create_parts(struct process *p, bool coordinator, struct err *e)
 {
     const char *given = args_text(p->args, "data-dir");
+    if (given && !*given)
+        return err_set(e, ERR_INVALID, "--data-dir: is empty, should be a folder");
     p->data_dir = given ? strdup(given) : default_data_dir();
     if (!p->data_dir)
         return err_set(e, ERR_MEMORY, "no memory");
-    if (!file_make_dirs(p->data_dir, e) || !blobs_open(p->data_dir, &p->blobs, e) ||
-        !net_client_open(NULL, &p->client, e))
+    if (!check_name(p, e) || !file_make_dirs(p->data_dir, e) || !lock_data(p, e) ||
+        !blobs_open(p->data_dir, &p->blobs, e) || !net_client_open(NULL, &p->client, e))
         return false;
     struct gateway_options g = {.client = p->client,
                                 .slot = &p->slot,
@@ -247,6 +283,8 @@ static void stop_all(struct process *p, bool leave)
     blobs_close(p->blobs);
     table_slot_destroy(&p->slot);
     free(p->data_dir);
+    if (p->lock_fd >= 0)
+        (void)close(p->lock_fd);
 }
 
 static bool check_coordinator(struct process *p, struct err *e)
@@ -266,6 +304,7 @@ static int serve(const struct args *a, bool coordinator)
     static struct process process; /* static: groups and slot outlive every thread */
     struct process *p = &process;
     p->args = a;
+    p->lock_fd = -1;
     log_set_level(args_flag(a, "verbose") ? LOG_DEBUG : LOG_INFO);
     block_signals();
     table_slot_init(&p->slot);

@@ -27,6 +27,7 @@ struct instance {
     double expected_ms;
     bool ok;
     struct err error;
+    int to_blame; /* when error is ERR_GONE: the device that is gone, in most cases its own */
     struct call_answer answer; /* owned when ok */
 };
 
@@ -230,17 +231,32 @@ static bool send_call(const struct attempt *a, const struct instance *x,
     return net_call(f->gateway->options.client, &call, answer, e);
 }
 
-static bool post_call(const struct attempt *a, const struct instance *x, const struct call *m,
+/* A device that answers an error may say that it is another one that it could not reach. */
+static int who_is_gone(const struct attempt *a, const struct instance *x,
+                       const struct net_answer *answer)
+{
+    const struct table *t = a->flight->table;
+    char id[WIRE_ID_MAX];
+    const struct table_device *d = net_answer_header(answer, CALL_UNREACHED_HEADER, id, sizeof(id))
+                                       ? table_find_device(t, id)
+                                       : NULL;
+    return d ? (int)(d - t->devices) : x->device;
+}
+
+static bool post_call(const struct attempt *a, struct instance *x, const struct call *m,
                       struct call_answer *ret, struct err *e)
 {
     struct frame_out out;
     struct net_answer answer;
+    x->to_blame = x->device;
     bool ok = call_write(m, &out, e) && send_call(a, x, &out, &answer, e);
     frame_out_clear(&out);
     if (!ok)
         return false;
     ok = net_answer_err(&answer, e);
-    if (ok) {
+    if (!ok) {
+        x->to_blame = who_is_gone(a, x, &answer);
+    } else {
         struct mem *bytes = mem_wrap(answer.body, answer.size, free, answer.body);
         answer.body = bytes ? NULL : answer.body;
         ok = bytes ? call_answer_read(bytes, ret, e) : err_set(e, ERR_MEMORY, "gateway: no memory");
@@ -286,7 +302,7 @@ static void run_instance(struct attempt *a, struct instance *x)
     free(m);
     if (!x->ok) {
         if (x->error.code == ERR_GONE)
-            load_failed(f->gateway->load, f->table->devices[x->device].id);
+            load_failed(f->gateway->load, f->table->devices[x->to_blame].id);
         if (!atomic_exchange(&a->failed, true))
             cancel_fire(a->cancel);
     }
@@ -413,7 +429,7 @@ static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t 
         } else {
             const struct table_device *d = &f->table->devices[x->device];
             err_set(e, x->error.code, "%s on %s: %.300s", x->module->name, d->name, x->error.text);
-            banned[x->device] = banned[x->device] || x->error.code == ERR_GONE;
+            banned[x->to_blame] = banned[x->to_blame] || x->error.code == ERR_GONE;
             outcome = worth_repeating(x->error.code) ? AGAIN : FAILED;
         }
     } else if (e->code == ERR_NO_PLACE) {

@@ -26,6 +26,8 @@ struct work {
     int input_count;
     struct result result;
     struct call_answer answer;
+    const char
+        *unreached; /* id of the device that a delivery did not reach; in call, NULL = none */
 };
 
 /* ---- inputs --------------------------------------------------------------------------------- */
@@ -272,8 +274,11 @@ static bool deliver_one(struct work *w, const struct call_target *to, const stru
     if (strcmp(to->device, node_id(w->node)) == 0)
         return meeting_deliver(w->node->meetings, &d.key, d.port, t, d.reserve, w->deadline_ns, e);
     node_emulate_link(w->node, t->bytes);
-    if (send_delivery(w->node, device->peer_url, &d, w->cancel, w->deadline_ns, e))
+    struct err why;
+    if (send_delivery(w->node, device->peer_url, &d, w->cancel, w->deadline_ns, &why))
         return true;
+    w->unreached = why.code == ERR_GONE ? to->device : NULL;
+    *e = why;
     return err_prefix(e, "delivery to %s", device->name);
 }
 
@@ -395,6 +400,7 @@ static void give_work(struct node *n, struct work *w)
         tensor_clear(&w->inputs[i].tensor);
     w->input_count = 0;
     w->module = NULL;
+    w->unreached = NULL;
     w->answer.times = (struct call_times){0};
     w->answer.tokens = 0;
     monitor_lock(&n->lock);
@@ -415,6 +421,14 @@ void node_free_works(struct node *n)
         n->works = w->next;
         free(w);
     }
+}
+
+/* Says also whose fault it is, when it is not this device's: the gateway goes round that one. */
+static void reply_error(const struct work *w, const struct err *e)
+{
+    if (w->unreached)
+        net_reply_header(w->request, CALL_UNREACHED_HEADER, w->unreached);
+    net_reply_err(w->request, e);
 }
 
 void node_handle_call(struct net_request *r, void *node)
@@ -440,7 +454,7 @@ void node_handle_call(struct net_request *r, void *node)
     if (ok)
         reply_answer(w, &e);
     else
-        net_reply_err(r, &e);
+        reply_error(w, &e);
     give_work(node, w);
 }
 

@@ -14,6 +14,10 @@
 #include "base/json.h"
 #include "wire/frame.h"
 
+/* Header field of an error answer to a call: id of the device that could not be reached with the
+ * result.  Then the device that answers is well. */
+#define CALL_UNREACHED_HEADER "S2M3-Unreached"
+
 /* Names a meeting: the delivery and the waiting call must agree in all of it. */
 struct call_key {
     char request[WIRE_ID_MAX];
