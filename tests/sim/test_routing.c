@@ -1,4 +1,4 @@
-/* Requests over a fleet of nodes and gateways. */
+/* Requests over a fleet of nodes and gateways. label: threads */
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "lib/cmocka.h"
