@@ -14,9 +14,9 @@
 
 #define MEL_BANDS_MAX 512u
 #define MEL_FFT_MAX 8192u
-#define MEL_PRIME_MAX 61u /* largest prime factor of an FFT length */
-/* frames x FFT length of one run: bounds its time (some seconds) */
-#define MEL_WORK_MAX ((size_t)1 << 28)
+#define MEL_PRIME_MAX 13u /* largest prime factor of an FFT length */
+/* frames x FFT length of one run: bounds its time (a second or two) */
+#define MEL_WORK_MAX ((size_t)1 << 26)
 
 enum mel_scale {
     MEL_SLANEY, /* linear up to 1 kHz, then logarithmic; bands of equal area */
