@@ -14,7 +14,7 @@ def files(root: pathlib.Path, *suffixes: str, under: tuple[str, ...] = ("",)) ->
     for start in under:
         for folder, names, leaves in os.walk(root / start):
             names[:] = sorted(n for n in names if n not in SKIPPED_FOLDERS)
-            for leaf in sorted(leaves):
+            for leaf in sorted(set(leaves) - {".git"}):  # in a further worktree it is a file
                 path = pathlib.Path(folder, leaf)
                 if (not suffixes or path.suffix in suffixes) and path.is_file():
                     found.append(path)
