@@ -1,4 +1,4 @@
-/* dual.c - tables of requests, and the bound that is made of them (see dual.h). */
+/* dual.c - tables of requests: made, put together, copied (see dual.h). */
 #include "plan/dual.h"
 
 #include "base/num.h"
@@ -7,13 +7,8 @@
 #include <string.h>
 
 #define MERGE_MAX (1u << 12) /* entries of a table that is put together of two */
-#define PATIENCE 10u         /* sweeps without gain until steps get shorter */
 #define TIGHT 0.6            /* of all memory is needed */
-#define SCALE_GROWS 1.05
-#define SCALE_LEAST 0.002 /* shorter steps bring nothing any more */
-#define SCALE_FIRST 0.15  /* of the step that would close the gap at once */
-#define GAIN_MIN 1e-5
-#define PUSH_KEPT 0.5 /* of the step before, against zigzag */
+#define REQUEST_SLOTS_MAX 18u
 
 /* ---- order of the modules ---- */
 
@@ -93,8 +88,7 @@ static bool make_options(struct dual *d)
 
 /* ---- tables ---- */
 
-/* Splits an index into options, last module fastest. */
-static void unpack(const struct dual *d, const struct dual_factor *f, size_t index, uint32_t *y)
+void dual_unpack(const struct dual *d, const struct dual_factor *f, size_t index, uint32_t *y)
 {
     for (uint32_t j = f->count; j-- > 0;) {
         uint32_t n = d->order[f->at[j]].option_count;
@@ -118,16 +112,17 @@ static bool fill_table(struct dual *d, struct dual_factor *f, uint32_t request)
 {
     struct eval *v = &d->s->v;
     double weight = v->in->requests[request].weight;
-    uint32_t y[32];
-    f->g = calloc(f->size ? f->size : 1, sizeof(*f->g));
-    if (!f->g)
+    uint32_t y[DUAL_SLOTS_MAX];
+    f->cost = calloc(f->size ? f->size : 1, sizeof(*f->cost));
+    f->lambda = calloc((size_t)f->count * v->in->device_count + 1u, sizeof(*f->lambda));
+    if (!f->cost || !f->lambda)
         return false;
     for (size_t i = 0; i < f->size; i++) {
-        unpack(d, f, i, y);
+        dual_unpack(d, f, i, y);
         for (uint32_t j = 0; j < f->count; j++)
             eval_set_one(v, d->order[f->at[j]].module, d->order[f->at[j]].option[y[j]]);
         double t = eval_request(v, request);
-        f->g[i] = isfinite(t) ? weight * t : DUAL_BIG;
+        f->cost[i] = isfinite(t) ? weight * t : INFINITY;
     }
     return true;
 }
@@ -144,68 +139,83 @@ static bool add_request(struct dual *d, uint32_t request, size_t *all, struct er
         for (uint32_t k = 0; k < m->slot_count; k++)
             if (m->modules[k] == d->order[i].module)
                 f->at[f->count++] = i;
-    if (f->count > 18 || !table_size(d, f) || (*all += f->size) > DUAL_ALL_MAX)
+    if (f->count > REQUEST_SLOTS_MAX || !table_size(d, f) || (*all += f->size) > DUAL_ALL_MAX)
         return err_set(e, ERR_TOO_LARGE, "tables over %u entries", DUAL_ALL_MAX);
     return fill_table(d, f, request) || err_set(e, ERR_MEMORY, "no memory for tables");
 }
 
 /* ---- putting tables together: fewer terms, a closer bound ---- */
 
-static uint32_t unite(const struct dual_factor *a, const struct dual_factor *b, uint32_t *at,
-                      uint32_t *shared)
+/* The places of both, rising; false: too many. */
+static bool unite(const struct dual_factor *a, const struct dual_factor *b,
+                  struct dual_factor *whole, uint32_t *shared)
 {
     uint32_t i = 0, k = 0, n = 0;
     *shared = 0;
     while (i < a->count || k < b->count) {
         uint32_t x = i < a->count ? a->at[i] : UINT32_MAX, y = k < b->count ? b->at[k] : UINT32_MAX;
-        at[n++] = x < y ? x : y;
+        if (n == DUAL_SLOTS_MAX)
+            return false;
+        whole->at[n++] = x < y ? x : y;
         *shared += x == y;
         i += x <= y;
         k += y <= x;
     }
-    return n;
+    whole->count = n;
+    return true;
 }
 
-/* Index of a part's entry for an entry of the whole. */
-static size_t part_index(const struct dual *d, const struct dual_factor *whole, const uint32_t *y,
-                         const struct dual_factor *part)
+static void free_prefixes(struct dual_factor *f)
 {
-    size_t index = 0;
-    for (uint32_t j = 0, k = 0; k < part->count; j++)
-        if (whole->at[j] == part->at[k]) {
-            index = index * d->order[whole->at[j]].option_count + y[j];
-            k++;
-        }
-    return index;
+    for (uint32_t j = 0; f->prefix && j <= f->count; j++)
+        free(f->prefix[j]);
+    free(f->prefix);
+    f->prefix = NULL;
 }
 
 static void free_factor(struct dual_factor *f)
 {
-    for (uint32_t j = 0; f->prefix && j < f->count; j++)
-        free(f->prefix[j]);
-    free(f->prefix);
+    free_prefixes(f);
     free(f->at);
-    free(f->g);
+    free(f->cost);
+    free(f->lambda);
     *f = (struct dual_factor){0};
 }
 
-static bool merge(struct dual *d, struct dual_factor *a, struct dual_factor *b)
+/* Adds a part to the table of the whole, and its lambda. */
+static void add_part(const struct dual *d, struct dual_factor *whole,
+                     const struct dual_factor *part)
 {
+    uint32_t y[DUAL_SLOTS_MAX], to[DUAL_SLOTS_MAX], devices = d->s->in->device_count;
+    for (uint32_t j = 0, k = 0; k < part->count; j++)
+        if (whole->at[j] == part->at[k])
+            to[k++] = j;
+    for (uint32_t k = 0; k < part->count; k++)
+        for (uint32_t o = 0; o < devices; o++)
+            whole->lambda[to[k] * devices + o] += part->lambda[k * devices + o];
+    for (size_t i = 0; i < whole->size; i++) {
+        size_t index = 0;
+        dual_unpack(d, whole, i, y);
+        for (uint32_t k = 0; k < part->count; k++)
+            index = index * d->order[part->at[k]].option_count + y[to[k]];
+        whole->cost[i] += part->cost[index];
+    }
+}
+
+static bool merge(struct dual *d, struct dual_factor *a, struct dual_factor *b, struct err *e)
+{
+    size_t devices = d->s->in->device_count;
     struct dual_factor whole = {.at = calloc(a->count + b->count + 1u, sizeof(uint32_t))};
-    uint32_t shared, y[64];
-    if (!whole.at)
-        return false;
-    whole.count = unite(a, b, whole.at, &shared);
-    if (!table_size(d, &whole) ||
-        !(whole.g = calloc(whole.size ? whole.size : 1, sizeof(double)))) {
-        free(whole.at);
-        return false;
+    uint32_t shared;
+    bool ok = whole.at && unite(a, b, &whole, &shared) && table_size(d, &whole);
+    whole.cost = ok ? calloc(whole.size ? whole.size : 1, sizeof(double)) : NULL;
+    whole.lambda = ok ? calloc(whole.count * devices + 1u, sizeof(double)) : NULL;
+    if (!whole.cost || !whole.lambda) {
+        free_factor(&whole);
+        return err_set(e, ERR_MEMORY, "no memory for tables");
     }
-    for (size_t i = 0; i < whole.size; i++) {
-        unpack(d, &whole, i, y);
-        double g = a->g[part_index(d, &whole, y, a)] + b->g[part_index(d, &whole, y, b)];
-        whole.g[i] = g < DUAL_BIG ? g : DUAL_BIG;
-    }
+    add_part(d, &whole, a);
+    add_part(d, &whole, b);
     free_factor(a);
     free_factor(b);
     *a = whole;
@@ -214,29 +224,31 @@ static bool merge(struct dual *d, struct dual_factor *a, struct dual_factor *b)
     return true;
 }
 
-/* The pair with most in common whose whole is not larger than limit. */
-static bool merge_best(struct dual *d, size_t limit)
+/* The pair with most in common whose whole is small enough; false: there is none. */
+static bool find_pair(const struct dual *d, size_t limit, uint32_t *ret_a, uint32_t *ret_b)
 {
-    uint32_t best_shared = 0, best_a = 0, best_b = 0, at[64];
+    uint32_t best_shared = 0, at[DUAL_SLOTS_MAX];
     size_t best_size = 0;
     for (uint32_t a = 0; a < d->factor_count; a++)
         for (uint32_t b = a + 1; b < d->factor_count; b++) {
             uint32_t shared;
             struct dual_factor whole = {.at = at};
-            whole.count = unite(&d->factors[a], &d->factors[b], at, &shared);
-            if (shared == 0 || !table_size(d, &whole) || whole.size > limit)
+            size_t larger =
+                d->factors[a].size > d->factors[b].size ? d->factors[a].size : d->factors[b].size;
+            if (!unite(&d->factors[a], &d->factors[b], &whole, &shared) || shared == 0 ||
+                !table_size(d, &whole) || whole.size > (larger > limit ? larger : limit))
                 continue;
             if (shared > best_shared || (shared == best_shared && whole.size < best_size)) {
                 best_shared = shared;
                 best_size = whole.size;
-                best_a = a;
-                best_b = b;
+                *ret_a = a;
+                *ret_b = b;
             }
         }
-    return best_shared > 0 && merge(d, &d->factors[best_a], &d->factors[best_b]);
+    return best_shared > 0;
 }
 
-/* Requests with only pinned modules are a constant. */
+/* Tables without free modules are a constant. */
 static void take_constants(struct dual *d)
 {
     for (uint32_t i = 0; i < d->factor_count;) {
@@ -244,39 +256,39 @@ static void take_constants(struct dual *d)
             i++;
             continue;
         }
-        d->constant += d->factors[i].g[0];
+        d->constant += d->factors[i].cost[0];
         free_factor(&d->factors[i]);
         d->factors[i] = d->factors[--d->factor_count];
         d->factors[d->factor_count] = (struct dual_factor){0};
     }
 }
 
-static bool link_modules(struct dual *d)
+bool dual_merge(struct dual *d, size_t limit, struct err *e)
 {
-    for (uint32_t i = 0; i < d->count; i++) {
-        struct dual_module *m = &d->order[i];
-        m->factor = calloc(d->factor_count + 1u, sizeof(*m->factor));
-        if (!m->factor)
+    uint32_t a = 0, b = 0;
+    take_constants(d);
+    while (find_pair(d, limit, &a, &b))
+        if (!merge(d, &d->factors[a], &d->factors[b], e))
             return false;
-        for (uint32_t f = 0; f < d->factor_count; f++)
-            for (uint32_t j = 0; j < d->factors[f].count; j++)
-                if (d->factors[f].at[j] == i)
-                    m->factor[m->factor_count++] = f;
-    }
     return true;
 }
+
+size_t dual_size(const struct dual *d)
+{
+    size_t all = 0;
+    for (uint32_t f = 0; f < d->factor_count; f++)
+        all += d->factors[f].size;
+    return all;
+}
+
+/* ---- life ---- */
 
 static bool make_room(struct dual *d)
 {
     const struct plan_instance *in = d->s->in;
-    size_t cells = (size_t)in->device_count * d->count + 1;
-    d->price = calloc(cells, sizeof(double));
-    d->push = calloc(cells, sizeof(double));
-    d->packed = calloc(cells, sizeof(bool));
+    d->price = calloc((size_t)in->device_count * d->count + 1u, sizeof(double));
     d->room = calloc(in->device_count, sizeof(double));
-    d->scratch = calloc(in->device_count + 2u * d->count, sizeof(double));
-    if (!d->price || !d->push || !d->packed || !d->room || !d->scratch ||
-        !knapsack_init(&d->knapsack, d->count))
+    if (!d->price || !d->room)
         return false;
     for (uint32_t k = 0; k < in->device_count; k++)
         d->room[k] = in->devices[k].memory_bytes;
@@ -292,6 +304,7 @@ bool dual_init(struct dual *d, struct search *s, struct err *e)
     memset(d, 0, sizeof(*d));
     d->s = s;
     d->bound = -INFINITY;
+    d->scale = DUAL_SCALE_FIRST;
     for (uint32_t m = 0; m < s->in->module_count; m++)
         if (!search_free(s, m))
             eval_set(&s->v, m, &s->pinned[m]);
@@ -301,12 +314,7 @@ bool dual_init(struct dual *d, struct search *s, struct err *e)
         err_set(e, ERR_MEMORY, "no memory for tables");
     for (uint32_t q = 0; ok && q < s->in->request_count; q++)
         ok = add_request(d, q, &all, e);
-    if (ok) {
-        take_constants(d);
-        while (d->factor_count > 1 && merge_best(d, MERGE_MAX))
-            ;
-        ok = link_modules(d) || err_set(e, ERR_MEMORY, "no memory for tables");
-    }
+    ok = ok && dual_merge(d, MERGE_MAX, e);
     if (!ok)
         dual_done(d);
     return ok;
@@ -324,307 +332,175 @@ void dual_done(struct dual *d)
     free(d->factors);
     free(d->order);
     free(d->price);
-    free(d->push);
-    free(d->packed);
-    knapsack_done(&d->knapsack);
     free(d->room);
-    free(d->scratch);
     memset(d, 0, sizeof(*d));
 }
 
-/* ---- improving the bound ---- */
-
-/* Entries with module j at option o lie at outer * n * inner + o * inner + 0..inner-1. */
-struct stride {
-    size_t outer, n, inner;
-};
-
-static struct stride stride_of(const struct dual *d, const struct dual_factor *f, uint32_t at)
+static void *copy_of(const void *from, size_t count, size_t each)
 {
-    struct stride s = {1, 1, 1};
-    for (uint32_t j = 0; j < f->count; j++) {
-        size_t n = d->order[f->at[j]].option_count;
-        if (f->at[j] < at)
-            s.outer *= n;
-        else if (f->at[j] == at)
-            s.n = n;
-        else
-            s.inner *= n;
-    }
-    return s;
+    void *to = malloc(count ? count * each : 1);
+    if (to && count)
+        memcpy(to, from, count * each);
+    return to;
 }
 
-static void least_by_option(const struct dual_factor *f, struct stride s, double *least)
+static bool copy_factor(struct dual_factor *to, const struct dual_factor *from, size_t devices)
 {
-    const double *g = f->g;
-    for (size_t o = 0; o < s.n; o++)
-        least[o] = DUAL_BIG;
-    for (size_t i = 0; i < s.outer; i++)
-        for (size_t o = 0; o < s.n; o++, g += s.inner)
-            for (size_t k = 0; k < s.inner; k++)
-                least[o] = g[k] < least[o] ? g[k] : least[o];
+    to->count = from->count;
+    to->size = from->size;
+    to->at = copy_of(from->at, from->count, sizeof(*from->at));
+    to->cost = copy_of(from->cost, from->size, sizeof(*from->cost));
+    to->lambda = copy_of(from->lambda, from->count * devices, sizeof(*from->lambda));
+    return to->at && to->cost && to->lambda;
 }
 
-/* g -= what[o] where g is finite. */
-static void subtract(struct dual_factor *f, struct stride s, const double *what)
+static bool copy_module(struct dual_module *to, const struct dual_module *from)
 {
-    double *g = f->g;
-    for (size_t i = 0; i < s.outer; i++)
-        for (size_t o = 0; o < s.n; o++, g += s.inner)
-            for (size_t k = 0; k < s.inner; k++)
-                if (g[k] < DUAL_BIG / 2)
-                    g[k] -= what[o];
+    to->module = from->module;
+    to->option_count = from->option_count;
+    to->option = copy_of(from->option, from->option_count, sizeof(*from->option));
+    to->u = copy_of(from->u, from->option_count, sizeof(*from->u));
+    return to->option && to->u;
 }
 
-/* One module: takes the minima of all its factors, then shares the sum out evenly. */
-static void diffuse(struct dual *d, uint32_t at)
+bool dual_copy(struct dual *to, const struct dual *from, struct err *e)
 {
-    struct dual_module *m = &d->order[at];
-    double *part = d->scratch;
-    for (uint32_t i = 0; i < m->factor_count; i++) {
-        struct dual_factor *f = &d->factors[m->factor[i]];
-        struct stride s = stride_of(d, f, at);
-        least_by_option(f, s, part);
-        for (uint32_t o = 0; o < m->option_count; o++) {
-            if (part[o] >= DUAL_BIG / 2) { /* no way to use this option */
-                m->u[o] = DUAL_BIG;
-                part[o] = 0;
-            } else if (m->u[o] < DUAL_BIG / 2) {
-                m->u[o] += part[o];
-            } else {
-                part[o] = 0;
-            }
-        }
-        subtract(f, s, part);
-    }
-    for (uint32_t o = 0; m->factor_count > 0 && o < m->option_count; o++) {
-        part[o] = m->u[o] < DUAL_BIG / 2 ? -m->u[o] / m->factor_count : 0;
-        m->u[o] = m->u[o] < DUAL_BIG / 2 ? 0 : DUAL_BIG;
-    }
-    for (uint32_t i = 0; i < m->factor_count; i++) {
-        struct dual_factor *f = &d->factors[m->factor[i]];
-        subtract(f, stride_of(d, f, at), part);
-    }
+    size_t devices = from->s->in->device_count;
+    *to = (struct dual){.s = from->s,
+                        .constant = from->constant,
+                        .bound = from->bound,
+                        .scale = from->scale,
+                        .scratch = from->scratch};
+    to->order = calloc(from->count + 1u, sizeof(*to->order));
+    to->factors = calloc(from->factor_count + 1u, sizeof(*to->factors));
+    to->room = copy_of(from->room, devices, sizeof(double));
+    to->price = copy_of(from->price, devices * from->count, sizeof(double));
+    bool ok = to->order && to->factors && to->room && to->price;
+    for (; ok && to->count < from->count; to->count++)
+        ok = copy_module(&to->order[to->count], &from->order[to->count]);
+    for (; ok && to->factor_count < from->factor_count; to->factor_count++)
+        ok = copy_factor(&to->factors[to->factor_count], &from->factors[to->factor_count], devices);
+    if (ok)
+        return true;
+    dual_done(to);
+    return err_set(e, ERR_MEMORY, "no memory for a bound");
 }
 
-static double bound_now(const struct dual *d)
+bool dual_scratch_init(struct dual *d, struct err *e)
 {
-    double bound = d->constant;
-    for (uint32_t f = 0; f < d->factor_count; f++) {
-        double least = DUAL_BIG;
-        for (size_t i = 0; i < d->factors[f].size; i++)
-            least = d->factors[f].g[i] < least ? d->factors[f].g[i] : least;
-        bound += least;
-    }
-    for (uint32_t i = 0; i < d->count; i++) {
-        double least = DUAL_BIG;
-        for (uint32_t o = 0; o < d->order[i].option_count; o++)
-            least = d->order[i].u[o] < least ? d->order[i].u[o] : least;
-        bound += least;
-    }
-    return bound - d->packings;
-}
-
-/* ---- prices of memory ---- */
-
-/* K_d of all devices under the prices of now. */
-static void pack_all(struct dual *d)
-{
-    uint32_t devices = d->s->in->device_count;
-    double *value = d->scratch, *bytes = d->scratch + d->count;
-    d->packings = 0;
-    for (uint32_t k = 0; k < devices; k++) {
-        for (uint32_t i = 0; i < d->count; i++) {
-            value[i] = d->price[(size_t)i * devices + k];
-            bytes[i] = d->s->in->modules[d->order[i].module].memory_bytes;
-        }
-        d->packings += knapsack(&d->knapsack, value, bytes, d->room[k], d->packed + k, devices);
-    }
-}
-
-/* Least entry of a factor's table whose decided modules are as chosen, with module at = option. */
-static double least_with(const struct dual *d, const struct dual_factor *f, uint32_t at,
-                         uint32_t option)
-{
-    size_t first = 0, size = f->size;
-    for (uint32_t j = 0; j < f->count && f->at[j] <= at; j++) {
-        const struct dual_module *m = &d->order[f->at[j]];
-        size /= m->option_count;
-        first += size * (f->at[j] == at ? option : m->chosen);
-    }
-    double least = DUAL_BIG;
-    for (size_t i = first; i < first + size; i++)
-        least = f->g[i] < least ? f->g[i] : least;
-    return least;
-}
-
-/* One y with nearly the least sum: module after module, each to its best option given the others
- * before it. */
-static void decode(struct dual *d)
-{
-    for (uint32_t at = 0; at < d->count; at++) {
-        struct dual_module *m = &d->order[at];
-        double least = INFINITY;
-        for (uint32_t o = 0; o < m->option_count; o++) {
-            double sum = m->u[o];
-            for (uint32_t i = 0; i < m->factor_count; i++)
-                sum += least_with(d, &d->factors[m->factor[i]], at, o);
-            if (sum < least) {
-                least = sum;
-                m->chosen = o;
-            }
-        }
-    }
-}
-
-/* Bytes left on a device beside the best packing. */
-static double room_beside(const struct dual *d, uint32_t k)
-{
-    double left = d->room[k];
-    for (uint32_t i = 0; i < d->count; i++)
-        if (d->packed[(size_t)i * d->s->in->device_count + k])
-            left -= d->s->in->modules[d->order[i].module].memory_bytes;
-    return left;
-}
-
-/* What costs nothing and is wanted where there is room beside the packing belongs to it. */
-static void pack_free(struct dual *d, uint32_t k)
-{
-    uint32_t devices = d->s->in->device_count;
-    double left = room_beside(d, k);
-    for (uint32_t i = 0; i < d->count; i++) {
-        size_t cell = (size_t)i * devices + k;
-        double bytes = d->s->in->modules[d->order[i].module].memory_bytes;
-        if (d->order[i].option[d->order[i].chosen] == k && !d->packed[cell] && bytes <= left) {
-            d->packed[cell] = true;
-            left -= bytes;
-        }
-    }
-}
-
-/* A subgradient step on the prices; false: y is the packing, there is nothing to change. */
-static bool step_prices(struct dual *d, double length)
-{
-    uint32_t devices = d->s->in->device_count;
-    double norm = 0;
-    for (uint32_t k = 0; k < devices; k++)
-        pack_free(d, k);
-    for (uint32_t i = 0; i < d->count; i++)
-        for (uint32_t k = 0; k < devices; k++) {
-            size_t cell = (size_t)i * devices + k;
-            int wants = d->order[i].option[d->order[i].chosen] == k;
-            d->push[cell] = PUSH_KEPT * d->push[cell] + (wants - (int)d->packed[cell]);
-            norm += d->push[cell] * d->push[cell];
-        }
-    if (norm <= 1e-12)
-        return false;
-    for (uint32_t i = 0; i < d->count; i++)
-        for (uint32_t o = 0; o < d->order[i].option_count; o++) {
-            size_t cell = (size_t)i * devices + d->order[i].option[o];
-            double price = fmax(0, d->price[cell] + length / norm * d->push[cell]);
-            if (d->order[i].u[o] < DUAL_BIG / 2)
-                d->order[i].u[o] += price - d->price[cell];
-            d->price[cell] = price;
-        }
-    pack_all(d);
-    return true;
-}
-
-/* All numbers of a state, to come back to the best one. */
-static size_t state_size(const struct dual *d)
-{
-    size_t n = (size_t)d->s->in->device_count * d->count;
+    size_t devices = d->s->in->device_count, cells = devices * d->count + 1, most = 1;
+    struct dual_scratch *x = calloc(1, sizeof(*x));
+    d->scratch = x;
     for (uint32_t f = 0; f < d->factor_count; f++)
-        n += d->factors[f].size;
-    for (uint32_t i = 0; i < d->count; i++)
-        n += d->order[i].option_count;
-    return n;
-}
-
-static void copy_part(double *state, double **at, double *mine, size_t count, bool save)
-{
-    (void)state;
-    memcpy(save ? *at : mine, save ? mine : *at, count * sizeof(double));
-    *at += count;
-}
-
-static void copy_state(struct dual *d, double *state, bool save)
-{
-    double *at = state;
-    copy_part(state, &at, d->price, (size_t)d->s->in->device_count * d->count, save);
-    for (uint32_t f = 0; f < d->factor_count; f++)
-        copy_part(state, &at, d->factors[f].g, d->factors[f].size, save);
-    for (uint32_t i = 0; i < d->count; i++)
-        copy_part(state, &at, d->order[i].u, d->order[i].option_count, save);
-}
-
-static bool fill_prefixes(struct dual *d)
-{
-    for (uint32_t i = 0; i < d->factor_count; i++) {
-        struct dual_factor *f = &d->factors[i];
-        size_t size = f->size;
-        f->prefix = calloc(f->count + 1u, sizeof(*f->prefix));
-        if (!f->prefix)
-            return false;
-        f->prefix[f->count] = f->g;
-        for (uint32_t j = f->count; j-- > 0;) {
-            size_t n = d->order[f->at[j]].option_count;
-            size = n ? size / n : 0;
-            f->prefix[j] = malloc((size ? size : 1) * sizeof(double));
-            if (!f->prefix[j])
-                return false;
-            for (size_t k = 0; k < (size ? size : 1); k++) {
-                double least = DUAL_BIG;
-                for (size_t o = 0; o < n; o++)
-                    least =
-                        f->prefix[j + 1][k * n + o] < least ? f->prefix[j + 1][k * n + o] : least;
-                f->prefix[j][k] = least;
-            }
-        }
+        most = d->factors[f].size > most ? d->factors[f].size : most;
+    if (x) {
+        x->work = calloc(most > DUAL_MERGE_MAX ? most : DUAL_MERGE_MAX, sizeof(double));
+        x->delta = calloc(DUAL_SLOTS_MAX * devices, sizeof(double));
+        x->least = calloc(DUAL_SLOTS_MAX * devices, sizeof(double));
+        x->push = calloc(cells, sizeof(double));
+        x->cond = calloc(cells, sizeof(double));
+        x->packed = calloc(cells, sizeof(bool));
+        x->packing = calloc(devices, sizeof(double));
+        x->value = calloc(d->count + 1u, sizeof(double));
+        x->bytes = calloc(d->count + 1u, sizeof(double));
+        x->used = calloc(devices, sizeof(double));
+        x->unused = calloc(d->count + 1u, sizeof(bool));
+        x->chosen = calloc(d->count + 1u, sizeof(*x->chosen));
     }
+    return (x && x->work && x->delta && x->least && x->push && x->cond && x->packed && x->packing &&
+            x->value && x->bytes && x->used && x->chosen && x->unused &&
+            knapsack_init(&x->knapsack, d->count)) ||
+           err_set(e, ERR_MEMORY, "no memory for a bound");
+}
+
+void dual_scratch_done(struct dual *d)
+{
+    struct dual_scratch *x = d->scratch;
+    if (!x)
+        return;
+    free(x->work);
+    free(x->delta);
+    free(x->least);
+    free(x->push);
+    free(x->cond);
+    free(x->packed);
+    free(x->packing);
+    free(x->value);
+    free(x->bytes);
+    free(x->used);
+    free(x->chosen);
+    free(x->unused);
+    knapsack_done(&x->knapsack);
+    free(x);
+    d->scratch = NULL;
+}
+
+/* ---- prefixes ---- */
+
+static bool link_modules(struct dual *d)
+{
     for (uint32_t i = 0; i < d->count; i++) {
         struct dual_module *m = &d->order[i];
-        m->least_u = DUAL_BIG;
-        for (uint32_t o = 0; o < m->option_count; o++)
-            m->least_u = m->u[o] < m->least_u ? m->u[o] : m->least_u;
+        free(m->factor);
+        m->factor_count = 0;
+        m->factor = calloc(d->factor_count + 1u, sizeof(*m->factor));
+        if (!m->factor)
+            return false;
+        for (uint32_t f = 0; f < d->factor_count; f++)
+            for (uint32_t j = 0; j < d->factors[f].count; j++)
+                if (d->factors[f].at[j] == i)
+                    m->factor[m->factor_count++] = f;
     }
     return true;
 }
 
-bool dual_improve(struct dual *d, uint32_t sweeps, double target, struct err *e)
+/* The last table is G, each one before has the minima over one more module. */
+static bool fill_prefix(const struct dual *d, struct dual_factor *f)
 {
-    double *state = malloc(state_size(d) * sizeof(double)), scale = SCALE_FIRST;
-    uint32_t idle = 0;
-    if (!state)
-        return err_set(e, ERR_MEMORY, "no memory for a bound");
-    d->bound = bound_now(d);
-    copy_state(d, state, true);
-    for (uint32_t i = 0; i < sweeps && d->bound < target * (1 - SEARCH_EPS); i++) {
-        for (uint32_t m = 0; m < d->count; m++)
-            diffuse(d, m);
-        double now = bound_now(d);
-        idle = now > d->bound + GAIN_MIN * fabs(now) ? 0 : idle + 1;
-        if (now > d->bound) {
-            scale = fmin(1, scale * SCALE_GROWS);
-            d->bound = now;
-            copy_state(d, state, true);
-        }
-        d->s->v.count++;
-        d->s->asked = 0; /* a sweep is long: ask after each */
-        if (search_over(d->s))
-            break;
-        if (idle >= PATIENCE) {
-            scale *= 0.6;
-            idle = 0;
-            copy_state(d, state, false);
-            pack_all(d);
-        }
-        decode(d);
-        double gap = isfinite(target) ? target - d->bound : fabs(now) * 0.1 + 1;
-        if (scale < SCALE_LEAST || (!step_prices(d, scale * gap) && idle > 3))
-            break;
+    uint32_t y[DUAL_SLOTS_MAX], devices = d->s->in->device_count;
+    size_t size = f->size;
+    f->prefix = calloc(f->count + 1u, sizeof(*f->prefix));
+    if (!f->prefix || !(f->prefix[f->count] = malloc((size ? size : 1) * sizeof(double))))
+        return false;
+    for (size_t i = 0; i < size; i++) {
+        double g = f->cost[i];
+        dual_unpack(d, f, i, y);
+        for (uint32_t j = 0; j < f->count; j++)
+            g += f->lambda[j * devices + y[j]];
+        f->prefix[f->count][i] = g;
     }
-    copy_state(d, state, false);
-    free(state);
-    return fill_prefixes(d) || err_set(e, ERR_MEMORY, "no memory for a bound");
+    for (uint32_t j = f->count; j-- > 0;) {
+        size_t n = d->order[f->at[j]].option_count;
+        size = n ? size / n : 0;
+        f->prefix[j] = malloc((size ? size : 1) * sizeof(double));
+        if (!f->prefix[j])
+            return false;
+        for (size_t k = 0; k < size; k++) {
+            double least = INFINITY;
+            for (size_t o = 0; o < n; o++)
+                least = fmin(least, f->prefix[j + 1][k * n + o]);
+            f->prefix[j][k] = least;
+        }
+    }
+    return true;
+}
+
+bool dual_prefixes(struct dual *d, struct err *e)
+{
+    bool ok = link_modules(d);
+    for (uint32_t i = 0; ok && i < d->factor_count; i++)
+        ok = fill_prefix(d, &d->factors[i]);
+    for (uint32_t i = 0; i < d->count; i++) {
+        struct dual_module *m = &d->order[i];
+        m->least_u = INFINITY;
+        for (uint32_t o = 0; o < m->option_count; o++)
+            m->least_u = fmin(m->least_u, m->u[o]);
+    }
+    return ok || err_set(e, ERR_MEMORY, "no memory for a bound");
+}
+
+void dual_drop_prefixes(struct dual *d)
+{
+    for (uint32_t i = 0; i < d->factor_count; i++)
+        free_prefixes(&d->factors[i]);
 }

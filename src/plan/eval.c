@@ -15,6 +15,8 @@
 #include <string.h>
 
 #define ROUTE_TOLERANCE 1e-9
+#define MEMO_ENTRIES_MAX (1u << 16) /* of one request */
+#define MEMO_ALL_MAX (1u << 22)
 
 /* ---- one request on one route ---- */
 
@@ -200,10 +202,43 @@ size_t eval_routes(const struct eval *v, uint32_t request)
     return routes;
 }
 
+/* Where the time of a request alone on a route is kept; NULL: nowhere, that would be too much. */
+static double *memo_at(struct eval *v, uint32_t request, const uint32_t *route)
+{
+    const struct plan_instance *in = v->in;
+    uint32_t slots = in->models[in->requests[request].model].slot_count;
+    size_t size = 1, at = 0;
+    for (uint32_t s = 0; s < slots; s++) {
+        at = at * in->device_count + route[s];
+        size *= in->device_count;
+        if (size > MEMO_ENTRIES_MAX)
+            return NULL;
+    }
+    if (!v->memo[request]) {
+        if (size > v->memo_left || !(v->memo[request] = malloc(size * sizeof(double))))
+            return NULL;
+        v->memo_left -= size;
+        for (size_t i = 0; i < size; i++)
+            v->memo[request][i] = NAN;
+    }
+    return v->memo[request] + at;
+}
+
+/* A request alone always takes the same time on the same route: simulated once. */
+static double alone_known(struct eval *v, uint32_t request, const uint32_t *route)
+{
+    double *known = memo_at(v, request, route);
+    if (!known)
+        return eval_alone(v, request, route, NULL);
+    if (isnan(*known))
+        *known = eval_alone(v, request, route, NULL);
+    return *known;
+}
+
 static double candidate(struct eval *v, uint32_t request, const uint32_t *route, double *rho)
 {
     if (v->in->objective == PLAN_LATENCY)
-        return eval_alone(v, request, route, NULL);
+        return alone_known(v, request, route);
     if (v->in->objective == PLAN_LOAD)
         return with_own_share(v, request, route, rho);
     double t = simulate(v, request, route, NULL);
@@ -567,8 +602,10 @@ static bool make_scratch(struct eval *v, uint32_t calls)
     v->rho_new = calloc(in->device_count, sizeof(*v->rho_new));
     v->touched = calloc(in->device_count, sizeof(*v->touched));
     v->mark = calloc(in->request_count + 1u, sizeof(*v->mark));
+    v->memo = calloc(in->request_count + 1u, sizeof(*v->memo));
+    v->memo_left = MEMO_ALL_MAX;
     return v->ready && v->finish && v->pending && v->undo_at && v->undo_value && v->pick &&
-           v->best && v->saved_rho && v->rho && v->rho_new && v->touched && v->mark;
+           v->best && v->saved_rho && v->rho && v->rho_new && v->touched && v->mark && v->memo;
 }
 
 /* Which requests use a module; slots per request. */
@@ -624,6 +661,9 @@ bool eval_init(struct eval *v, const struct plan_instance *in, struct err *e)
 
 void eval_done(struct eval *v)
 {
+    for (uint32_t q = 0; v->memo && q < v->in->request_count; q++)
+        free(v->memo[q]);
+    free(v->memo);
     free(v->sites);
     free(v->used);
     free(v->t);

@@ -48,6 +48,8 @@ struct eval {
     double *rho_new;       /* by device */
     double *route_t;       /* by candidate route; grown when needed */
     size_t route_t_size;
+    double **memo;    /* by request: times by joint devices, NAN: not yet known (`latency`) */
+    size_t memo_left; /* entries that may still be made */
     uint32_t *mark, mark_now;       /* by request: already looked at by this probe */
     uint32_t *touched, touched_now; /* by device */
 };

@@ -1,8 +1,7 @@
 /* exact.c - branch and bound: the best placement, and the proof.
  *
- * Two searches.  table_search(): objective `latency`, one place per module, tables small enough:
- * bounds by looking up prefixes of the reparametrised tables (dual.h), some ten million nodes a
- * second.  open_search(): all else; at each node every request is bounded by relax_time() with the
+ * Two searches.  table_search(): objective `latency`, one place per module, tables small enough
+ * (exact_tables.c).  open_search(): all else; at each node every request is bounded by relax_time() with the
  * devices that are still open; for a burst the requests at the front whose modules are all placed are
  * simulated exactly and the others start no sooner than the lanes that those leave; for load, rho is
  * at least what is placed already and the module's own share.
@@ -16,333 +15,16 @@
  *
  * Unresolved: with replicas, all sets of devices are tried, so more than REPLICA_DEVICES_MAX devices
  * are left to local search; without, the limit is RELAX_DEVICES_MAX. */
-#include "plan/dual.h"
 #include "plan/relax.h"
+#include "plan/tree.h"
 
 #include "base/num.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define EXACT_MODULES_MAX 256u  /* depth of the recursion */
 #define REPLICA_DEVICES_MAX 10u /* 1023 sets of devices per module */
-#define DUAL_SWEEPS 600u
-#define NEEDS_MAX 8u    /* sizes per depth that packings are checked for */
-#define FIRST_STARTS 4u /* of the local search that goes before */
-
-struct child {
-    double bound;
-    uint32_t option;
-};
-
-static int compare_children(const void *a, const void *b)
-{
-    const struct child *x = a, *y = b;
-    if (x->bound < y->bound || x->bound > y->bound)
-        return x->bound < y->bound ? -1 : 1;
-    return x->option < y->option ? -1 : 1;
-}
-
-/* So many of the modules that are still to be placed have at least so many bytes. */
-struct need {
-    double bytes;
-    uint32_t count;
-};
-
-/* What both searches share. */
-struct tree {
-    struct search *s;
-    uint32_t *twin;       /* by device: the first device that it can be exchanged with (itself) */
-    uint32_t *load_count; /* by device: modules there, pinned ones too */
-    double open_bound;    /* least bound of what was left when stopped */
-    double bytes_left;    /* of the modules not placed yet */
-    double room_left;     /* on all devices */
-    struct need *needs;   /* depth x NEEDS_MAX, falling bytes; count 0: no more; owned */
-};
-
-static double ceiling(const struct search *s)
-{
-    return s->found ? s->best_score.value * (1 - SEARCH_EPS) : INFINITY;
-}
-
-/* ---- devices that can be exchanged ---- */
-
-static bool same_link(const struct plan_instance *in, uint32_t a, uint32_t b, uint32_t x)
-{
-    uint32_t i = in->link_of[(size_t)a * in->device_count + x];
-    uint32_t k = in->link_of[(size_t)b * in->device_count + x];
-    if (i == k)
-        return true;
-    if (i == PLAN_NO_LINK || k == PLAN_NO_LINK)
-        return false;
-    return memcmp(&in->links[i], &in->links[k], sizeof(in->links[i])) == 0;
-}
-
-static bool twins(const struct search *s, uint32_t a, uint32_t b)
-{
-    const struct plan_instance *in = s->in;
-    const struct plan_device *x = &in->devices[a], *y = &in->devices[b];
-    if (x->lanes != y->lanes || memcmp(&x->memory_bytes, &y->memory_bytes, sizeof(double)) != 0)
-        return false;
-    for (uint32_t m = 0; m < in->module_count; m++) {
-        double p = plan_run(in, m, a), q = plan_run(in, m, b);
-        if (memcmp(&p, &q, sizeof(p)) != 0)
-            return false;
-    }
-    for (uint32_t q = 0; q < in->request_count; q++)
-        if (in->requests[q].source == a || in->requests[q].source == b)
-            return false;
-    for (uint32_t d = 0; d < in->device_count; d++)
-        if (d != a && d != b && !same_link(in, a, b, d))
-            return false;
-    return true;
-}
-
-static bool tree_init(struct tree *t, struct search *s, struct err *e)
-{
-    const struct plan_instance *in = s->in;
-    *t = (struct tree){.s = s, .open_bound = INFINITY};
-    t->twin = calloc(in->device_count, sizeof(*t->twin));
-    t->load_count = calloc(in->device_count, sizeof(*t->load_count));
-    if (!t->twin || !t->load_count)
-        return err_set(e, ERR_MEMORY, "no memory for a search");
-    for (uint32_t d = 0; d < in->device_count; d++) {
-        t->room_left += in->devices[d].memory_bytes;
-        while (t->twin[d] < d && (s->replicas || !twins(s, t->twin[d], d)))
-            t->twin[d]++;
-    }
-    for (uint32_t m = 0; m < in->module_count; m++) {
-        struct plan_sites none = {0};
-        if (search_free(s, m))
-            t->bytes_left += in->modules[m].memory_bytes;
-        eval_set(&s->v, m, search_free(s, m) ? &none : &s->pinned[m]);
-        for (uint32_t i = 0; i < s->pinned[m].count; i++) {
-            t->load_count[s->pinned[m].device[i]]++;
-            t->room_left -= in->modules[m].memory_bytes;
-        }
-    }
-    return true;
-}
-
-static void tree_done(struct tree *t)
-{
-    free(t->twin);
-    free(t->load_count);
-    free(t->needs);
-}
-
-static int compare_falling(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? 1 : x > y ? -1 : 0;
-}
-
-/* For each depth of the search, whose modules are placed in this order: the largest sizes to come. */
-static bool tree_needs(struct tree *t, const uint32_t *order, uint32_t count, struct err *e)
-{
-    double *bytes = calloc(count + 1u, sizeof(*bytes));
-    t->needs = calloc((size_t)(count + 1u) * NEEDS_MAX, sizeof(*t->needs));
-    if (!bytes || !t->needs) {
-        free(bytes);
-        return err_set(e, ERR_MEMORY, "no memory for a search");
-    }
-    for (uint32_t at = 0; at < count; at++) {
-        struct need *needs = t->needs + (size_t)at * NEEDS_MAX;
-        uint32_t n = count - at, kinds = 0;
-        for (uint32_t i = 0; i < n; i++)
-            bytes[i] = t->s->in->modules[order[at + i]].memory_bytes;
-        qsort(bytes, n, sizeof(*bytes), compare_falling);
-        for (uint32_t i = 0; i < n && kinds < NEEDS_MAX && bytes[i] > 0; i++)
-            if (i + 1 == n || bytes[i + 1] < bytes[i])
-                needs[kinds++] = (struct need){bytes[i], i + 1};
-    }
-    free(bytes);
-    return true;
-}
-
-/* Whether what is left may still fit: a device with room r takes at most floor(r / b) modules of b
- * bytes and more. */
-static bool may_fit(const struct tree *t, uint32_t depth)
-{
-    const struct plan_instance *in = t->s->in;
-    const struct need *needs = t->needs + (size_t)depth * NEEDS_MAX;
-    if (t->bytes_left > t->room_left)
-        return false;
-    for (uint32_t i = 0; i < NEEDS_MAX && needs[i].count > 0; i++) {
-        double places = 0;
-        for (uint32_t d = 0; d < in->device_count && places < needs[i].count; d++) {
-            double left = in->devices[d].memory_bytes - t->s->v.used[d];
-            places += left >= needs[i].bytes ? floor(left / needs[i].bytes) : 0;
-        }
-        if (places < needs[i].count)
-            return false;
-    }
-    return true;
-}
-
-/* Whether the module may be put there: room, and no empty twin before it. */
-static bool allowed(const struct tree *t, uint32_t m, uint32_t d)
-{
-    const struct plan_instance *in = t->s->in;
-    if (in->modules[m].memory_bytes > in->devices[d].memory_bytes - t->s->v.used[d])
-        return false;
-    for (uint32_t k = t->twin[d]; t->load_count[d] == 0 && k < d; k++)
-        if (t->twin[k] == t->twin[d] && t->load_count[k] == 0)
-            return false;
-    return true;
-}
-
-static void put(struct tree *t, uint32_t m, const struct plan_sites *to)
-{
-    double bytes = t->s->in->modules[m].memory_bytes;
-    for (uint32_t i = 0; i < to->count; i++)
-        t->load_count[to->device[i]]++;
-    t->bytes_left -= bytes;
-    t->room_left -= bytes * to->count;
-    eval_set(&t->s->v, m, to);
-}
-
-static void take_back(struct tree *t, uint32_t m)
-{
-    struct plan_sites none = {0}, *now = &t->s->v.sites[m];
-    double bytes = t->s->in->modules[m].memory_bytes;
-    for (uint32_t i = 0; i < now->count; i++)
-        t->load_count[now->device[i]]--;
-    t->bytes_left += bytes;
-    t->room_left += bytes * now->count;
-    eval_set(&t->s->v, m, &none);
-}
-
-static bool leaf(struct tree *t, struct err *e)
-{
-    if (!eval_full(&t->s->v, e))
-        return false;
-    search_offer(t->s);
-    return true;
-}
-
-/* Notes what is not searched any more. */
-static bool stopped(struct tree *t, double bound)
-{
-    if (!search_over(t->s))
-        return false;
-    if (bound < ceiling(t->s))
-        t->open_bound = fmin(t->open_bound, bound);
-    return true;
-}
-
-/* ---- latency by tables ---- */
-
-struct table_tree {
-    struct tree t;
-    struct dual d;
-    uint32_t *placed;       /* by factor: modules of it that are placed */
-    size_t *index;          /* by factor: entry of its prefix table */
-    struct child *children; /* depth x devices */
-};
-
-static double option_bound(const struct table_tree *x, uint32_t at, uint32_t o, double bound)
-{
-    const struct dual_module *m = &x->d.order[at];
-    bound += m->u[o] - m->least_u;
-    for (uint32_t i = 0; i < m->factor_count; i++) {
-        uint32_t f = m->factor[i], j = x->placed[f];
-        double *const *prefix = x->d.factors[f].prefix;
-        bound += prefix[j + 1][x->index[f] * m->option_count + o] - prefix[j][x->index[f]];
-    }
-    return bound;
-}
-
-static void step(struct table_tree *x, const struct dual_module *m, uint32_t o, bool forward)
-{
-    for (uint32_t i = 0; i < m->factor_count; i++) {
-        uint32_t f = m->factor[i];
-        x->index[f] = forward ? x->index[f] * m->option_count + o : x->index[f] / m->option_count;
-        x->placed[f] += forward ? 1 : UINT32_MAX;
-    }
-}
-
-static bool visit_table(struct table_tree *x, uint32_t at, double bound, struct err *e)
-{
-    struct search *s = x->t.s;
-    if (at == x->d.count)
-        return leaf(&x->t, e);
-    const struct dual_module *m = &x->d.order[at];
-    struct child *c = x->children + (size_t)at * s->in->device_count;
-    uint32_t count = 0;
-    s->v.count++;
-    if (!may_fit(&x->t, at))
-        return true;
-    for (uint32_t o = 0; o < m->option_count; o++) {
-        double b = option_bound(x, at, o, bound);
-        if (b < ceiling(s) && b < DUAL_BIG / 4 && allowed(&x->t, m->module, m->option[o]))
-            c[count++] = (struct child){b, o};
-    }
-    qsort(c, count, sizeof(*c), compare_children);
-    for (uint32_t i = 0; i < count; i++) {
-        if (c[i].bound >= ceiling(s))
-            break;
-        if (stopped(&x->t, c[i].bound))
-            return true;
-        struct plan_sites one = {.count = 1, .device = {m->option[c[i].option]}};
-        put(&x->t, m->module, &one);
-        step(x, m, c[i].option, true);
-        bool ok = visit_table(x, at + 1, c[i].bound, e);
-        step(x, m, c[i].option, false);
-        take_back(&x->t, m->module);
-        if (!ok)
-            return false;
-    }
-    return true;
-}
-
-/* What the end of a search says about the bound. */
-static void conclude(struct search *s, const struct tree *t, double root)
-{
-    if (s->stopped == PLAN_NOT_STOPPED) {
-        s->complete = true;
-        s->bound = s->found ? s->best_score.value : INFINITY;
-        return;
-    }
-    double least = fmax(root, fmin(t->open_bound, s->found ? s->best_score.value : INFINITY));
-    if (least > s->bound && isfinite(least))
-        s->bound = least;
-}
-
-static bool table_needs(struct table_tree *x, struct err *e)
-{
-    uint32_t order[EXACT_MODULES_MAX];
-    for (uint32_t i = 0; i < x->d.count; i++)
-        order[i] = x->d.order[i].module;
-    return tree_needs(&x->t, order, x->d.count, e);
-}
-
-/* e->code ERR_TOO_LARGE: the tables are too large; nothing has been done. */
-static bool table_search(struct search *s, struct err *e)
-{
-    struct table_tree x = {0};
-    if (!dual_init(&x.d, s, e))
-        return false;
-    double target = s->found ? s->best_score.value : INFINITY;
-    bool ok = dual_improve(&x.d, DUAL_SWEEPS, target, e) && tree_init(&x.t, s, e);
-    x.placed = calloc(x.d.factor_count + 1u, sizeof(*x.placed));
-    x.index = calloc(x.d.factor_count + 1u, sizeof(*x.index));
-    x.children = calloc((size_t)(x.d.count + 1) * s->in->device_count, sizeof(*x.children));
-    if (ok && !(x.placed && x.index && x.children))
-        ok = err_set(e, ERR_MEMORY, "no memory for a search");
-    ok = ok && table_needs(&x, e);
-    double root = x.d.bound;
-    if (ok && !stopped(&x.t, root) && root < ceiling(s) && root < DUAL_BIG / 4)
-        ok = visit_table(&x, 0, root, e);
-    if (ok)
-        conclude(s, &x.t, root < DUAL_BIG / 4 ? root : INFINITY);
-    free(x.placed);
-    free(x.index);
-    free(x.children);
-    tree_done(&x.t);
-    dual_done(&x.d);
-    return ok;
-}
+#define FIRST_STARTS 4u         /* of the local search that goes before */
 
 /* ---- all else ---- */
 
@@ -432,7 +114,7 @@ static double node_bound(struct open_tree *x, uint32_t depth)
     double bound = burst ? advance_front(x, depth) : 0;
     x->t.s->v.count++;
     for (uint32_t q = burst && isfinite(bound) ? x->front[depth] : 0;
-         q < in->request_count && bound < ceiling(x->t.s); q++) {
+         q < in->request_count && bound < search_ceiling(x->t.s); q++) {
         double t =
             relax_time(&x->relax, q, x->open, burst ? x->avail : NULL, load ? rho_there : NULL, x);
         if (!isfinite(t))
@@ -448,12 +130,12 @@ static bool sites_of(const struct open_tree *x, uint32_t m, uint32_t option, str
     to->count = 0;
     if (!s->replicas) {
         to->device[to->count++] = option;
-        return isfinite(plan_run(s->in, m, option)) && allowed(&x->t, m, option);
+        return isfinite(plan_run(s->in, m, option)) && tree_allowed(&x->t, m, option);
     }
     for (uint32_t d = 0; d < s->in->device_count; d++) {
         if (!((option + 1) >> d & 1))
             continue;
-        if (!isfinite(plan_run(s->in, m, d)) || !allowed(&x->t, m, d))
+        if (!isfinite(plan_run(s->in, m, d)) || !tree_allowed(&x->t, m, d))
             return false;
         to->device[to->count++] = d;
     }
@@ -464,9 +146,9 @@ static void enter(struct open_tree *x, uint32_t m, const struct plan_sites *to, 
 {
     const struct plan_instance *in = x->t.s->in;
     if (sign > 0)
-        put(&x->t, m, to);
+        tree_put(&x->t, m, to);
     else
-        take_back(&x->t, m);
+        tree_take_back(&x->t, m);
     x->open[m].count = 0;
     for (uint32_t i = 0; sign > 0 && i < to->count; i++)
         x->open[m].device[x->open[m].count++] = to->device[i];
@@ -483,12 +165,12 @@ static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
 {
     struct search *s = x->t.s;
     if (at == x->count)
-        return leaf(&x->t, e);
+        return tree_leaf(&x->t, e);
     uint32_t m = x->order[at], count = 0;
     uint32_t options = s->replicas ? (1u << s->in->device_count) - 1 : s->in->device_count;
     struct child *c = x->children + (size_t)at * x->child_max;
     struct plan_sites to;
-    if (!may_fit(&x->t, at))
+    if (!tree_may_fit(&x->t, at))
         return true;
     for (uint32_t o = 0; o < options; o++) {
         if (!sites_of(x, m, o, &to))
@@ -496,14 +178,14 @@ static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
         enter(x, m, &to, 1);
         double b = node_bound(x, at + 1);
         enter(x, m, &to, -1);
-        if (b < ceiling(s))
+        if (b < search_ceiling(s))
             c[count++] = (struct child){b, s->replicas ? options - o : o};
     }
-    qsort(c, count, sizeof(*c), compare_children);
+    qsort(c, count, sizeof(*c), tree_compare);
     for (uint32_t i = 0; i < count; i++) {
-        if (c[i].bound >= ceiling(s))
+        if (c[i].bound >= search_ceiling(s))
             break;
-        if (stopped(&x->t, c[i].bound))
+        if (tree_stopped(&x->t, c[i].bound))
             return true;
         (void)sites_of(x, m, s->replicas ? options - c[i].option : c[i].option, &to);
         enter(x, m, &to, 1);
@@ -612,10 +294,10 @@ static bool open_search(struct search *s, struct err *e)
     }
     if (ok) {
         double root = node_bound(&x, 0);
-        if (!stopped(&x.t, root) && root < ceiling(s))
+        if (!tree_stopped(&x.t, root) && root < search_ceiling(s))
             ok = visit_open(&x, 0, e);
         if (ok)
-            conclude(s, &x.t, root);
+            tree_conclude(&x.t, root);
     }
     open_done(&x);
     return ok;
