@@ -5,11 +5,8 @@
  * REGION_KEEP are used for one message. */
 #include "exec/channel.h"
 
-#include "base/clock.h"
-
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SPIN_NS 50000
 #define REGION_MIN ((size_t)256 << 10)
 #define REGION_KEEP ((size_t)16 << 20) /* per lane and direction */
 
@@ -49,14 +45,6 @@ void packet_clear(struct packet *p)
     region_drop(&p->received);
     free(p->data);
     *p = (struct packet){0};
-}
-
-void packet_spin(int fd)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    int64_t end = clock_now_ns() + SPIN_NS;
-    while (poll(&p, 1, 0) == 0 && clock_now_ns() < end)
-        continue;
 }
 
 static bool gone(int number)

@@ -27,10 +27,6 @@ bool packet_send(int fd, const struct packet *p, struct err *e);
 /* Waits for one.  ERR_GONE: the other end is away; ERR_TIMEOUT: the socket's receive timeout. */
 bool packet_receive(int fd, struct packet *p, struct err *e);
 
-/* Looks for one for a short while without sleeping, then returns: two switches between processes
- * take longer than many runs do. */
-void packet_spin(int fd);
-
 /* Encodes and sends, with at most one descriptor (-1: none). */
 bool channel_send(int fd, struct packet *p, const struct message *m, const void *const *sources,
                   int with_fd, struct err *e);

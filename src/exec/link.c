@@ -510,7 +510,6 @@ bool link_run(struct link *l, int lane_number, uint32_t number, const struct mod
     if (!send_run(lane, id, number, info, inputs, &why))
         return lost(l, &why, e);
     cancel_watch(cancel, &watch);
-    packet_spin(lane->fd);
     bool ok = receive_run(l, lane, &w, e);
     cancel_unwatch(cancel, &watch);
     if (ok && lane->message->kind == MSG_FAIL) {

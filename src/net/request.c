@@ -20,7 +20,6 @@ struct net_request *request_begin(struct net_server *s, const char *url, struct 
     }
     r->server = s;
     r->connection = c;
-    r->watch_slot = -1;
     r->start_ns = clock_now_ns();
     r->deadline_ns = r->start_ns + s->options.timeout_ms * NS_PER_MS;
     char *mark = strchr(r->url, '?');
@@ -42,13 +41,20 @@ static void request_uncount(struct net_request *r)
     monitor_unlock(&s->lock);
 }
 
+void request_unwatch(struct net_request *r)
+{
+    if (r->watched)
+        watcher_end(r->server->watcher, r->peer->watch_slot);
+    r->watched = false;
+}
+
 void request_end(struct net_request *r)
 {
     if (!r)
         return;
     struct net_server *s = r->server;
     stream_finish(r);
-    watcher_remove(s->watcher, r->watch_slot);
+    request_unwatch(r);
     if (s->options.done && r->status) {
         struct net_done done = {r->route, r->status, clock_ms_since(r->start_ns)};
         s->options.done(s->options.done_arg, &done);
@@ -234,8 +240,12 @@ struct cancel *net_request_cancel(struct net_request *r)
     r->cancel = cancel_new();
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(r->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    if (r->cancel && info)
-        r->watch_slot = watcher_add(r->server->watcher, info->connect_fd, r->cancel);
+    if (r->cancel && info) {
+        if (r->peer->watch_slot < 0)
+            r->peer->watch_slot = watcher_add(r->server->watcher, info->connect_fd);
+        watcher_begin(r->server->watcher, r->peer->watch_slot, r->cancel);
+        r->watched = true;
+    }
     return r->cancel;
 }
 

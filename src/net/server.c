@@ -68,9 +68,7 @@ static void handle(struct net_request *r)
         return;
     }
     r->route->handle(r, r->ctx);
-    /* before the descriptor can be closed and be another's */
-    watcher_remove(r->server->watcher, r->watch_slot);
-    r->watch_slot = -1;
+    request_unwatch(r); /* what follows is the library's to notice */
 }
 
 static enum MHD_Result first_call(struct net_request *r, const char *method)
@@ -146,8 +144,10 @@ static void connection_changed(void *arg, struct MHD_Connection *c, void **conte
     struct net_server *s = arg;
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         struct peer *gone = *context;
-        if (gone)
+        if (gone) {
             request_end(gone->request);
+            watcher_remove(s->watcher, gone->watch_slot);
+        }
         free(gone);
         *context = NULL;
         s->connections--;
@@ -160,6 +160,8 @@ static void connection_changed(void *arg, struct MHD_Connection *c, void **conte
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     if (p && info && info->client_addr)
         peer_address(info->client_addr, p);
+    if (p)
+        p->watch_slot = -1;
     *context = p;
 }
 

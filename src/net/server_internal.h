@@ -2,7 +2,7 @@
  *
  * Data structures: a server has connections (each with a `peer`, made when it is accepted), a
  * connection has one request at a time, a request at most one stream.  The watcher knows the
- * requests whose cancel token somebody asked for.
+ * connections on which somebody asked for a request's cancel token.
  *
  * Life of a request: begun by its request line (request_begin), admitted or refused when the header
  * is there (admit), filled with its body, handled, answered, ended (request_end). */
@@ -28,10 +28,13 @@
 struct watcher;
 struct watcher *watcher_start(unsigned slots, struct err *e);
 void watcher_stop(struct watcher *w); /* accepts NULL */
-/* Fires c (which it refs) when the peer of fd closes; returns a slot, or -1 when none is free.
- * After watcher_abort() the token fires at once. */
-int watcher_add(struct watcher *w, int fd, struct cancel *c);
-void watcher_remove(struct watcher *w, int slot);
+/* A slot for a connection; -1 when none is free: its requests run unwatched. */
+int watcher_add(struct watcher *w, int fd);
+/* Until watcher_end(): fires c (which it refs) when the peer closes, or at once when it has.
+ * After watcher_abort() the token fires at once.  Slot -1: nothing. */
+void watcher_begin(struct watcher *w, int slot, struct cancel *c);
+void watcher_end(struct watcher *w, int slot);
+void watcher_remove(struct watcher *w, int slot); /* before fd is closed; -1: nothing */
 /* Fires all tokens that are and will be added. */
 void watcher_abort(struct watcher *w);
 
@@ -73,6 +76,7 @@ struct peer {
     bool loopback;
     enum peer_trust trust; /* looked at once, at the first request that needs it */
     char name[NET_HOST_MAX];
+    int watch_slot; /* -1: none yet */
     /* Owned, from its request line to request_completed.  The library leaves that out for requests
      * that it drops by itself (a header over its memory): they end with their connection. */
     struct net_request *request;
@@ -133,7 +137,7 @@ struct net_request {
     size_t swallowed; /* bytes of a refused body */
 
     struct cancel *cancel; /* owned; made when asked for */
-    int watch_slot;        /* -1: none */
+    bool watched;          /* cancel is with the watcher */
 
     struct MHD_Response *response; /* owned until queued */
     int status;
@@ -148,6 +152,7 @@ struct net_request {
 
 struct net_request *request_begin(struct net_server *s, const char *url, struct MHD_Connection *c);
 void request_end(struct net_request *r); /* frees; accepts NULL */
+void request_unwatch(struct net_request *r);
 bool request_body_add(struct net_request *r, const char *data, size_t size, struct err *e);
 
 /* ---- admit.c ---- */

@@ -1,8 +1,10 @@
 /* watch.c - one thread that notices clients that went away while their request runs.
  *
  * The HTTP library does not look at a connection while its handler blocks.  epoll does: a slot per
- * watched request, and EPOLLRDHUP | EPOLLONESHOT on its descriptor.  An event carries slot and
- * generation, so one that was under way when the slot was given back is recognised.
+ * connection, from its first request with a token to its end, and EPOLLRDHUP | EPOLLONESHOT on its
+ * descriptor (two system calls per request would be a tenth of a small one).  An event carries slot
+ * and generation, so one that was under way when the slot was given back is recognised; one that
+ * comes between two requests is kept for the next.
  *
  * A client that closes only its sending side counts as gone, too.
  *
@@ -19,7 +21,8 @@
 #define STOP_EVENT UINT64_MAX
 
 struct slot {
-    struct cancel *cancel; /* owned reference; NULL = free */
+    struct cancel *cancel; /* owned reference, of the request under way; NULL = none */
+    bool gone;             /* the client closed */
     int fd;
     uint32_t generation;
     unsigned next_free;
@@ -45,6 +48,8 @@ static struct cancel *slot_token(struct watcher *w, uint64_t event)
     monitor_lock(&w->lock);
     bool same = i < w->count && w->slots[i].generation == (uint32_t)(event >> 32);
     struct cancel *c = same ? cancel_ref(w->slots[i].cancel) : NULL;
+    if (same)
+        w->slots[i].gone = true;
     monitor_unlock(&w->lock);
     return c;
 }
@@ -113,41 +118,61 @@ void watcher_stop(struct watcher *w)
     watcher_free(w);
 }
 
-int watcher_add(struct watcher *w, int fd, struct cancel *c)
+int watcher_add(struct watcher *w, int fd)
 {
     monitor_lock(&w->lock);
     unsigned i = w->free_head;
-    bool fire = w->aborted;
     if (i < w->count) {
         struct slot *s = &w->slots[i];
         w->free_head = s->next_free;
-        s->cancel = cancel_ref(c);
         s->fd = fd;
+        s->gone = false;
         struct epoll_event event = {.events = EPOLLRDHUP | EPOLLONESHOT,
                                     .data.u64 = slot_event(i, s->generation)};
-        /* Can only fail for want of kernel memory: the request then runs on unwatched. */
+        /* Can only fail for want of kernel memory: the requests then run unwatched. */
         (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_ADD, fd, &event);
     }
     monitor_unlock(&w->lock);
+    return i < w->count ? (int)i : -1;
+}
+
+static void set_token(struct watcher *w, int slot, struct cancel *c)
+{
+    monitor_lock(&w->lock);
+    struct slot *s = &w->slots[slot];
+    struct cancel *before = s->cancel;
+    s->cancel = c;
+    bool fire = c && (s->gone || w->aborted);
+    monitor_unlock(&w->lock);
     if (fire)
         cancel_fire(c);
-    return i < w->count ? (int)i : -1;
+    cancel_unref(before);
+}
+
+void watcher_begin(struct watcher *w, int slot, struct cancel *c)
+{
+    if (slot >= 0)
+        set_token(w, slot, cancel_ref(c));
+}
+
+void watcher_end(struct watcher *w, int slot)
+{
+    if (slot >= 0)
+        set_token(w, slot, NULL);
 }
 
 void watcher_remove(struct watcher *w, int slot)
 {
     if (slot < 0)
         return;
+    set_token(w, slot, NULL);
     monitor_lock(&w->lock);
     struct slot *s = &w->slots[slot];
-    struct cancel *c = s->cancel;
     (void)epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, s->fd, NULL);
-    s->cancel = NULL;
     s->generation++;
     s->next_free = w->free_head;
     w->free_head = (unsigned)slot;
     monitor_unlock(&w->lock);
-    cancel_unref(c);
 }
 
 void watcher_abort(struct watcher *w)

@@ -378,6 +378,30 @@ static void test_client_gone_fires_the_token(void **state)
     fixture_stop(&f);
 }
 
+/* The connection is watched once, its requests one after the other. */
+static void test_client_gone_fires_the_token_of_a_later_request(void **state)
+{
+    (void)state;
+    static struct fixture f; /* static: a failing test leaves threads behind */
+    static const char ask[] = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
+    char some[1024];
+    fixture_start(&f, NULL);
+    int fd = raw_connect(net_server_port(f.server));
+    raw_send(fd, ask);
+    await(&f.waiting, 1);
+    cancel_fire(f.open);
+    (void)raw_read_until(fd, "done", some, sizeof(some));
+    assert_int_equal(f.cancelled, 0);
+    cancel_unref(f.open);
+    f.open = cancel_new();
+    raw_send(fd, ask);
+    await(&f.waiting, 2);
+    assert_int_equal(f.cancelled, 0);
+    close(fd);
+    await(&f.cancelled, 1);
+    fixture_stop(&f);
+}
+
 static void note_done(void *arg, const struct net_done *done)
 {
     atomic_int *sum = arg;
@@ -734,6 +758,7 @@ int main(void)
         cmocka_unit_test(test_streaming),
         cmocka_unit_test(test_client_gone_ends_a_stream),
         cmocka_unit_test(test_client_gone_fires_the_token),
+        cmocka_unit_test(test_client_gone_fires_the_token_of_a_later_request),
         cmocka_unit_test(test_done_is_told),
         cmocka_unit_test(test_deadlines_travel),
         cmocka_unit_test(test_six),
