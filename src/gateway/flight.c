@@ -36,7 +36,8 @@ struct attempt {
     uint32_t number;
     struct instance *list;
     int count;
-    int call_device[PROGRAM_CALLS_MAX]; /* of calls that others deliver to or from */
+    int call_device[PROGRAM_CALLS_MAX];  /* of calls that others deliver to or from */
+    const struct table_module *unplaced; /* the module that no device was found for */
     atomic_int next;
     atomic_bool failed;
     struct cancel *cancel; /* fired by the client, or by the first failure */
@@ -104,8 +105,10 @@ static bool place(struct attempt *a, const bool *banned, struct err *e)
                            c->module.hex);
         double bytes = sources(a, c, x->item, self, from, &count);
         x->device = route_choose(f->gateway, f->table, x->module, from, count, bytes, banned, e);
-        if (x->device < 0)
+        if (x->device < 0) {
+            a->unplaced = x->module;
             return false;
+        }
         for (uint32_t r = 0; r < x->module->replica_count; r++)
             if ((int)x->module->replicas[r].device == x->device)
                 x->expected_ms = x->module->replicas[r].run_ms;
@@ -300,7 +303,9 @@ static void run_instance(struct attempt *a, struct instance *x)
     note_span(a, x, m, start);
     call_clear(m);
     free(m);
-    if (!x->ok) {
+    if (x->ok) {
+        load_worked(f->gateway->load, f->table->devices[x->device].id);
+    } else {
         if (x->error.code == ERR_GONE)
             load_failed(f->gateway->load, f->table->devices[x->to_blame].id);
         if (!atomic_exchange(&a->failed, true))
@@ -374,12 +379,6 @@ static const struct instance *cause(const struct attempt *a)
     return found;
 }
 
-/* A module that is not held where the table says is a table that is older than the device. */
-static bool worth_repeating(enum err_code code)
-{
-    return code == ERR_GONE || code == ERR_BUSY || code == ERR_NOT_FOUND;
-}
-
 static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
 {
     const struct flight *f = a->flight;
@@ -412,6 +411,21 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
 
 enum outcome { DONE, FAILED, AGAIN };
 
+/* What follows from the failure of an attempt.  A module or a device that is not known where the
+ * table says so is a table that is older than the fleet, or newer: no fault of the client. */
+static enum outcome judge(struct flight *f, const struct instance *x, bool *banned, struct err *e)
+{
+    const char *device = f->table->devices[x->device].name;
+    bool stale = x->error.code == ERR_NOT_FOUND, gone = x->error.code == ERR_GONE;
+    err_set(e, stale ? ERR_NO_PLACE : x->error.code, "%s on %s: %.300s", x->module->name, device,
+            x->error.text);
+    f->hope = f->hope || stale || gone;
+    banned[x->to_blame] = banned[x->to_blame] || stale || gone;
+    if (gone)
+        *f->lost = *e;
+    return stale || gone || x->error.code == ERR_BUSY ? AGAIN : FAILED;
+}
+
 static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t **ret,
                         struct err *e)
 {
@@ -424,26 +438,22 @@ static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t 
     if (make_list(&a, e) && place(&a, banned, e)) {
         run_all(&a);
         const struct instance *x = cause(&a);
-        if (!x) {
+        if (x)
+            outcome = judge(f, x, banned, e);
+        else
             outcome = make_answer(&a, ret, e) ? DONE : FAILED;
-        } else {
-            const struct table_device *d = &f->table->devices[x->device];
-            err_set(e, x->error.code, "%s on %s: %.300s", x->module->name, d->name, x->error.text);
-            banned[x->to_blame] = banned[x->to_blame] || x->error.code == ERR_GONE;
-            outcome = worth_repeating(x->error.code) ? AGAIN : FAILED;
-        }
-    } else if (e->code == ERR_NO_PLACE) {
-        outcome = AGAIN;
+    } else if (a.unplaced) {
+        f->hope = route_hope(f->gateway, f->table, a.unplaced);
     }
     clear_attempt(&a);
     return outcome;
 }
 
-/* Waits a moment for a newer table; true if one came. */
-static void wait_for_table(struct flight *f, const struct table *known)
+/* Between attempts at devices that are busy: a moment, or until there is a newer table. */
+static void pause_for_table(struct flight *f)
 {
     int64_t end = clock_deadline_ms(RETRY_PAUSE_MS);
-    struct table *t = table_slot_wait(f->gateway->options.slot, known->version,
+    struct table *t = table_slot_wait(f->gateway->options.slot, f->table->version,
                                       end < f->deadline_ns ? end : f->deadline_ns);
     table_unref(t);
 }
@@ -457,11 +467,15 @@ bool flight_run(struct flight *f, json_t **ret, struct err *e)
     for (uint32_t n = 1; outcome == AGAIN && n <= ATTEMPTS_MAX; n++) {
         if (n > 1) {
             atomic_fetch_add(&f->gateway->counters.repeats, 1);
-            if (e->code != ERR_GONE)
-                wait_for_table(f, f->table);
+            if (e->code == ERR_BUSY)
+                pause_for_table(f);
         }
-        if (cancel_fired(f->cancel) || clock_now_ns() >= f->deadline_ns)
+        if (cancel_fired(f->cancel) || clock_now_ns() >= f->deadline_ns) {
+            if (n == 1)
+                err_set(e, cancel_fired(f->cancel) ? ERR_CANCELLED : ERR_TIMEOUT,
+                        "request: its time is over before a device was asked");
             break;
+        }
         outcome = fly(f, ++*f->attempt, banned, ret, e);
     }
     free(banned);

@@ -12,6 +12,7 @@ struct row {
     char device[WIRE_ID_MAX];
     double pending_ms;
     int64_t shun_until_ns;
+    int64_t down_ns, failed_ns; /* first and last failure since the last answer; 0: none */
 };
 
 struct load {
@@ -78,8 +79,28 @@ double load_pending_ms(struct load *l, const char *device)
 void load_failed(struct load *l, const char *device)
 {
     monitor_lock(&l->lock);
-    row(l, device)->shun_until_ns = clock_deadline_ms(LOAD_SHUN_MS);
+    struct row *r = row(l, device);
+    int64_t now = clock_now_ns();
+    if (!r->down_ns || now - r->failed_ns > LOAD_FORGET_MS * NS_PER_MS)
+        r->down_ns = now;
+    r->failed_ns = now;
+    r->shun_until_ns = clock_deadline_ms(LOAD_SHUN_MS);
     monitor_unlock(&l->lock);
+}
+
+void load_worked(struct load *l, const char *device)
+{
+    monitor_lock(&l->lock);
+    row(l, device)->down_ns = 0;
+    monitor_unlock(&l->lock);
+}
+
+double load_down_ms(struct load *l, const char *device)
+{
+    monitor_lock(&l->lock);
+    int64_t since = row(l, device)->down_ns;
+    monitor_unlock(&l->lock);
+    return since ? clock_ms_since(since) : 0;
 }
 
 int load_shunned(struct load *l, const char *device)

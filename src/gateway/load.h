@@ -7,7 +7,8 @@
 
 #include <stdint.h>
 
-#define LOAD_SHUN_MS 3000 /* a device that could not be reached is the last choice for so long */
+#define LOAD_SHUN_MS 3000    /* a device that could not be reached is the last choice for so long */
+#define LOAD_FORGET_MS 60000 /* failures that are farther apart are not one */
 
 struct load;
 
@@ -21,5 +22,9 @@ void load_end(struct load *l, const char *device, double ms);
 /* ms of work under way there. */
 double load_pending_ms(struct load *l, const char *device);
 
+/* The device could not be reached, or broke; or it has answered. */
 void load_failed(struct load *l, const char *device);
+void load_worked(struct load *l, const char *device);
+/* ms since the first of the failures that no answer came between; 0: its last call was answered. */
+double load_down_ms(struct load *l, const char *device);
 int load_shunned(struct load *l, const char *device);

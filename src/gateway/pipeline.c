@@ -11,6 +11,8 @@
 #define TIMEOUT_MS_DEFAULT 60000
 #define TABLE_RETRIES                                                                              \
     24 /* tables that a request may try: one that is older than the fleet is not its last word */
+#define RETRY_MS 100 /* and between two looks at the same one, growing by as much */
+#define RETRY_MS_MAX 500
 
 /* A request as it is answered. */
 struct ask {
@@ -23,6 +25,7 @@ struct ask {
     bool fresh;
     uint32_t attempt;
     int64_t start_ns, deadline_ns;
+    struct err lost; /* see struct flight */
 };
 
 static void new_id(char *to, size_t size)
@@ -43,14 +46,16 @@ static void count_usage(struct gateway *g, const char *model, const char *task)
     monitor_unlock(&g->lock);
 }
 
-/* One table's worth of attempts.  *known: the version that was tried. */
+/* One table's worth of attempts.  *known: the version that was tried; *hope: see struct flight. */
 static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_t *known,
-                      struct err *e)
+                      bool *hope, struct err *e)
 {
     struct gateway *g = a->gateway;
     struct book *b = gateway_book(g);
-    if (!b)
+    if (!b) {
+        *hope = true;
         return err_set(e, ERR_NO_PLACE, "gateway: there is no routing table yet");
+    }
     *known = b->table->version;
     int model = book_model(b, a->model);
     bool ok = model >= 0 && b->programs[model];
@@ -73,8 +78,10 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
                            .deadline_ns = a->deadline_ns,
                            .cancel = net_request_cancel(a->http),
                            .attempt = &a->attempt,
-                           .trace = *trace};
+                           .trace = *trace,
+                           .lost = &a->lost};
         ok = request_fit(&a->request, p, e) && flight_run(&f, ret, e);
+        *hope = f.hope;
         if (ok)
             count_usage(g, a->model, p->task);
     }
@@ -82,23 +89,32 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
     return ok && chosen >= 0;
 }
 
-/* A request whose module has no living place now waits for the next table, within its deadline but
- * no longer than the coordinator needs to place again. */
+/* What a device that is gone said last belongs to the news that there is no other. */
+static bool fail(struct ask *a, struct err *e)
+{
+    if (e->code == ERR_NO_PLACE && a->lost.code != ERR_NONE)
+        err_set(e, ERR_NO_PLACE, "%.280s; lost: %.200s", e->text, a->lost.text);
+    return false;
+}
+
+/* A request whose module has no living place waits while there is hope for one: within its deadline
+ * and no longer than the coordinator needs to notice a death and place again. */
 static bool answer(struct ask *a, struct trace **trace, json_t **ret, struct err *e)
 {
     int64_t patience = clock_deadline_ms(2 * CLUSTER_DEAD_MS);
     for (int i = 0; i < TABLE_RETRIES; i++) {
         uint64_t known = 0;
-        if (try_table(a, trace, ret, &known, e))
+        bool hope = false;
+        if (try_table(a, trace, ret, &known, &hope, e))
             return true;
         int64_t end = patience < a->deadline_ns ? patience : a->deadline_ns;
-        if ((e->code != ERR_NO_PLACE && e->code != ERR_GONE) || clock_now_ns() >= end ||
+        if (!hope || (e->code != ERR_NO_PLACE && e->code != ERR_GONE) || clock_now_ns() >= end ||
             cancel_fired(net_request_cancel(a->http)))
-            return false;
-        int64_t slice = clock_deadline_ms(500);
+            break;
+        int64_t slice = clock_deadline_ms(i < 4 ? (i + 1) * RETRY_MS : RETRY_MS_MAX);
         table_unref(table_slot_wait(a->gateway->options.slot, known, slice < end ? slice : end));
     }
-    return false;
+    return fail(a, e);
 }
 
 static void reply(struct ask *a, struct trace *trace, json_t *value, const struct err *e)

@@ -43,6 +43,17 @@ static const char *holders(const struct table *t, const struct table_module *m, 
     return to;
 }
 
+bool route_hope(struct gateway *g, const struct table *t, const struct table_module *m)
+{
+    for (uint32_t i = 0; i < m->replica_count; i++) {
+        const struct table_replica *r = &m->replicas[i];
+        const struct table_device *d = &t->devices[r->device];
+        if (d->alive && (!r->serving || load_down_ms(g->load, d->id) < 2 * CLUSTER_DEAD_MS))
+            return true;
+    }
+    return false;
+}
+
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
                  const int *from, int from_count, double bytes, const bool *banned, struct err *e)
 {

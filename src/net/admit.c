@@ -206,6 +206,13 @@ static bool admit_key(struct net_request *r, const struct walk *w)
 
 /* ---- load, body, texts ---- */
 
+static bool refuse_stopping(struct net_request *r)
+{
+    r->close = true;
+    reply_stopping(r);
+    return false;
+}
+
 static bool admit_load(struct net_request *r)
 {
     struct net_server *s = r->server;
@@ -219,7 +226,7 @@ static bool admit_load(struct net_request *r)
     if (r->counted)
         return true;
     if (stopping)
-        return refuse_and_close(r, 503, ERR_BUSY, "the server is stopping");
+        return refuse_stopping(r);
     reply_refuse(r, 503, ERR_BUSY, "%u requests are under way, the limit", s->options.max_ordinary);
     return false;
 }

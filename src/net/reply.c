@@ -73,8 +73,18 @@ static void reply_error(struct net_request *r, int status, enum err_code code, c
     net_reply_json(r, status, json_pack("{s:s, s:s}", "error", text, "code", err_name(code)));
 }
 
+void reply_stopping(struct net_request *r)
+{
+    net_reply_header(r, "Retry-After", RETRY_AFTER_S);
+    reply_error(r, 503, ERR_GONE, "the server is stopping");
+}
+
 void net_reply_err(struct net_request *r, const struct err *err)
 {
+    if (err->code == ERR_CANCELLED && watcher_aborted(r->server->watcher)) {
+        reply_stopping(r); /* by us: a client that went away reads no answer */
+        return;
+    }
     int status = err->code == ERR_NONE ? 500 : err_http(err->code);
     reply_error(r, status, err->code == ERR_NONE ? ERR_INTERNAL : err->code, err->text);
 }

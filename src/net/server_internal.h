@@ -37,6 +37,7 @@ void watcher_end(struct watcher *w, int slot);
 void watcher_remove(struct watcher *w, int slot); /* before fd is closed; -1: nothing */
 /* Fires all tokens that are and will be added. */
 void watcher_abort(struct watcher *w);
+bool watcher_aborted(struct watcher *w);
 
 /* ---- server.c ---- */
 
@@ -165,6 +166,8 @@ bool request_admit(struct net_request *r, const char *method);
 
 void reply_refuse(struct net_request *r, int status, enum err_code code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* What a client is told for which there is no time left: it may ask another server. */
+void reply_stopping(struct net_request *r);
 /* Gives the answer to the library; 500 when there is none. */
 enum MHD_Result reply_queue(struct net_request *r);
 

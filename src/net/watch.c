@@ -175,6 +175,14 @@ void watcher_remove(struct watcher *w, int slot)
     monitor_unlock(&w->lock);
 }
 
+bool watcher_aborted(struct watcher *w)
+{
+    monitor_lock(&w->lock);
+    bool aborted = w->aborted;
+    monitor_unlock(&w->lock);
+    return aborted;
+}
+
 void watcher_abort(struct watcher *w)
 {
     monitor_lock(&w->lock);

@@ -141,6 +141,38 @@ static void a_dead_device_is_replaced(void **state)
     sim_reply_clear(&asking.reply);
 }
 
+/* A device that stops ends the calls that are not done in time; another one answers. */
+static void a_stopped_device_is_replaced(void **state)
+{
+    (void)state;
+    struct sim_block block;
+    struct sim_asking asking;
+    sim_start(&s, &(struct sim_options){.devices = 3});
+    struct sim_sum m = sim_add_sum(&s, "noop");
+    struct sim_module *blocker = sim_add_module(&s, "blocker", SIM_BLOCKER);
+    sim_place(m.left, 0, 1);
+    sim_place(m.right, 0, 1);
+    sim_place(m.head, 1, 1);
+    sim_place(m.head, 2, 50);
+    sim_place(blocker, 1, 1);
+    sim_publish(&s);
+    sim_block(&s, &block, 1, blocker);
+    sim_ask_start(&s, &asking, 0, "sum", "one two");
+    sim_wait_lanes(&s, 1, 1, 1); /* the encoders have delivered, the head wants the lane */
+    net_server_stop(s.devices[1].peer, 0);
+    s.devices[1].peer = NULL;
+    sim_ask_end(&asking);
+    sim_unblock(&block);
+    assert_sum(&asking.reply);
+    json_t *trace = sim_trace(&s, 0, asking.reply.request);
+    assert_true(on_device(span_of(trace, "head", 1), "d1"));
+    assert_non_null(
+        strstr(json_string_value(json_object_get(span_of(trace, "head", 1), "error")), "stopping"));
+    assert_true(on_device(span_of(trace, "head", 2), "d2"));
+    json_decref(trace);
+    sim_reply_clear(&asking.reply);
+}
+
 static const char *error_of(const struct sim_reply *r)
 {
     const char *text = json_string_value(json_object_get(r->body, "error"));
@@ -169,6 +201,15 @@ static void no_replica_left_is_said(void **state)
         !strstr(error_of(&r), "d2"))
         fail_msg("should name module and devices: %s", error_of(&r));
     assert_true(ms < 4 * CLUSTER_DEAD_MS); /* what a coordinator needs to place it again, doubled */
+    sim_reply_clear(&r);
+    /* It has had its time to notice: nothing to wait for any more. */
+    start = clock_now_ns();
+    r = sim_ask(&s, 0, "sum", "one two", NULL);
+    ms = clock_ms_since(start);
+    assert_int_equal(r.status, 503);
+    assert_non_null(strstr(error_of(&r), "'head'"));
+    if (ms >= CLUSTER_DEAD_MS)
+        fail_msg("was said after %.0f ms", ms);
     sim_reply_clear(&r);
 }
 
@@ -276,6 +317,7 @@ int main(void)
         cmocka_unit_test_teardown(three_devices_give_the_sum, stop_fleet),
         cmocka_unit_test_teardown(encoders_run_in_parallel, stop_fleet),
         cmocka_unit_test_teardown(a_dead_device_is_replaced, stop_fleet),
+        cmocka_unit_test_teardown(a_stopped_device_is_replaced, stop_fleet),
         cmocka_unit_test_teardown(no_replica_left_is_said, stop_fleet),
         cmocka_unit_test_teardown(a_client_that_leaves_cancels, stop_fleet),
         cmocka_unit_test_teardown(overload_is_503, stop_fleet),

@@ -564,6 +564,7 @@ static void test_graceful_stop(void **state)
         (void)raw_read_until(idle, "\r\n\r\n", answer, sizeof(answer));
     } while (strstr(answer, "HTTP/1.1 200"));
     assert_non_null(strstr(answer, "503"));
+    assert_non_null(strstr(answer, "Retry-After"));
     close(idle);
     char url[128];
     struct net_answer a;
