@@ -253,7 +253,11 @@ static bool model_edges(struct work *w, const struct wmodel *m)
                 return false;
             bool port = value_code(w, m, value) != m->code[value];
             w->edges.items[w->edges.count - 1] =
-                (struct wedge){m->cls[v->index], m->cls[i], m->code[value], port ? EDGE_TOKEN : 0};
+                (struct wedge){.from = m->cls[v->index],
+                               .to = m->cls[i],
+                               .value = m->code[value],
+                               .models = (uint64_t)1 << (m - w->models),
+                               .flags = port ? EDGE_TOKEN : 0};
         }
     }
     return true;
@@ -267,6 +271,8 @@ static void unique_edges(struct work *w)
     for (uint32_t i = 0; i < w->edges.count; i++)
         if (count == 0 || by_ends(&w->edges.items[i], &w->edges.items[count - 1]) != 0)
             w->edges.items[count++] = w->edges.items[i];
+        else
+            w->edges.items[count - 1].models |= w->edges.items[i].models;
     w->edges.count = count;
     for (uint32_t i = 0; i < w->classes.count; i++)
         w->classes.items[i].edge_count = 0;
@@ -274,6 +280,31 @@ static void unique_edges(struct work *w)
         w->classes.items[w->edges.items[i].from].edge_first = i;
         w->classes.items[w->edges.items[i].from].edge_count++;
     }
+}
+
+/* Sorts the classes; skip: edges with one of these flags do not count.  false: there is a cycle. */
+static bool sort_classes(struct work *w, uint32_t *missing, uint32_t skip)
+{
+    uint32_t tail = 0, all = 0;
+    memset(missing, 0, w->classes.count * sizeof(*missing));
+    for (uint32_t i = 0; i < w->edges.count; i++)
+        missing[w->edges.items[i].to] += !(w->edges.items[i].flags & skip);
+    for (uint32_t i = 0; i < w->classes.count; i++) {
+        all += w->classes.items[i].owners != 0;
+        if (w->classes.items[i].owners && missing[i] == 0)
+            w->sorted[tail++] = i;
+    }
+    for (uint32_t head = 0; head < tail; head++) {
+        struct wclass *c = &w->classes.items[w->sorted[head]];
+        c->order = head;
+        for (uint32_t i = 0; i < c->edge_count; i++) {
+            const struct wedge *edge = &w->edges.items[c->edge_first + i];
+            if (!(edge->flags & skip) && --missing[edge->to] == 0)
+                w->sorted[tail++] = edge->to;
+        }
+    }
+    w->sorted_count = tail;
+    return tail == all;
 }
 
 bool work_edges(struct work *w, bool *ret_cycle)
@@ -290,23 +321,8 @@ bool work_edges(struct work *w, bool *ret_cycle)
         free(missing);
         return err_set(w->e, ERR_MEMORY, "edges: no memory");
     }
-    for (uint32_t i = 0; i < w->edges.count; i++)
-        missing[w->edges.items[i].to]++;
-    uint32_t tail = 0, all = 0;
-    for (uint32_t i = 0; i < w->classes.count; i++) {
-        all += w->classes.items[i].owners != 0;
-        if (w->classes.items[i].owners && missing[i] == 0)
-            w->sorted[tail++] = i;
-    }
-    for (uint32_t head = 0; head < tail; head++) {
-        struct wclass *c = &w->classes.items[w->sorted[head]];
-        c->order = head;
-        for (uint32_t i = 0; i < c->edge_count; i++)
-            if (--missing[w->edges.items[c->edge_first + i].to] == 0)
-                w->sorted[tail++] = w->edges.items[c->edge_first + i].to;
-    }
+    w->turned = !sort_classes(w, missing, 0);
+    *ret_cycle = w->turned && !sort_classes(w, missing, EDGE_TOKEN);
     free(missing);
-    w->sorted_count = tail;
-    *ret_cycle = tail != all;
     return true;
 }

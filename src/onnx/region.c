@@ -1,9 +1,9 @@
-/* region.c - connected parts of one colour, without a cycle between parts.
+/* region.c - connected parts of one colour, without a cycle between parts in any model.
  *
  * Classes in topological order: one joins the part that makes one of its inputs, if they are of one
  * colour and no way leads from that part through another one to it; parts that meet in a class are
- * joined under the same condition.  All models' edges count together, so the parts are the same in
- * each model and in none of them is there a cycle.
+ * joined under the same condition.  A way has to lie in one model as a whole: two models may have
+ * the same layers in different orders.
  *
  * Then parts that are not worth a call of their own become copies in their users: parts whose
  * sharing saves too little, and small, weightless or table-only parts with one user. */
@@ -23,6 +23,7 @@ struct parts {
     uint32_t *in_first, *in; /* owned: edges by their user */
     uint32_t *stamp, *stack; /* owned */
     uint32_t *mark;          /* owned */
+    uint64_t *seen, *wait;   /* owned, two for each class: models of the ways looked at, or to be */
     uint8_t *joined;         /* owned: of parts */
     uint32_t now;
     uint64_t steps;
@@ -43,30 +44,39 @@ static bool is_member(const struct work *w, uint32_t cls)
     return !w->classes.items[cls].light && !w->classes.items[cls].copied;
 }
 
-/* A class to look behind, and whether the way to it has left both parts already.  mark is for ways
- * that have, stamp for those that have not. */
-static void push(struct parts *p, uint32_t cls, bool outside, uint32_t *depth)
+/* A class to look behind, in which models, and whether the way to it has left both parts already
+ * (a way that has makes one that has not needless). */
+static void push(struct parts *p, uint32_t cls, bool outside, uint64_t models, uint32_t *depth)
 {
-    if (p->mark[cls] == p->now || (!outside && p->stamp[cls] == p->now))
+    uint64_t *seen = p->seen + 2 * (size_t)cls, *wait = p->wait + 2 * (size_t)cls + outside;
+    if (p->mark[cls] != p->now)
+        seen[0] = seen[1] = 0;
+    p->mark[cls] = p->now;
+    models &= ~(seen[1] | (outside ? 0 : seen[0]));
+    if (!models)
         return;
-    *(outside ? &p->mark[cls] : &p->stamp[cls]) = p->now;
-    p->stack[(*depth)++] = cls << 1 | outside;
+    seen[outside] |= models;
+    if (!*wait)
+        p->stack[(*depth)++] = cls << 1 | outside;
+    *wait |= models;
 }
 
 /* Pushes what makes the inputs of cls.  true: a way from part `from` that leaves it leads here. */
 static bool push_inputs(struct parts *p, uint32_t cls, uint32_t from, uint32_t own, bool outside,
-                        uint32_t *depth)
+                        uint64_t models, uint32_t *depth)
 {
     struct work *w = p->w;
     for (uint32_t i = p->in_first[cls]; i < p->in_first[cls + 1]; i++) {
         const struct wedge *edge = &w->edges.items[p->in[i]];
         uint32_t part = part_of(p, edge->from);
         p->steps++;
+        if (!(edge->models & models))
+            continue;
         if (part == from && (outside || edge->flags & EDGE_TOKEN))
             return true;
         if (part != from && (outside || part != own || own == NO_REGION))
             push(p, edge->from, outside || is_member(w, edge->from) || edge->flags & EDGE_TOKEN,
-                 depth);
+                 edge->models & models, depth);
     }
     return false;
 }
@@ -76,21 +86,21 @@ static bool push_inputs(struct parts *p, uint32_t cls, uint32_t from, uint32_t o
 static bool leads(struct parts *p, uint32_t from, uint32_t to_class, uint32_t to_part)
 {
     uint32_t depth = 0;
+    bool found = false;
     p->now++;
-    if (to_class != ONNX_NONE) {
-        if (push_inputs(p, to_class, from, to_part, false, &depth))
-            return true;
-    } else {
-        for (uint32_t c = p->first[to_part]; c; c = p->next[c - 1])
-            if (push_inputs(p, c - 1, from, to_part, false, &depth))
-                return true;
-    }
-    while (depth && p->steps < STEPS_MAX) {
+    if (to_class != ONNX_NONE)
+        found = push_inputs(p, to_class, from, to_part, false, UINT64_MAX, &depth);
+    for (uint32_t c = to_class == ONNX_NONE ? p->first[to_part] : 0; c && !found;
+         c = p->next[c - 1])
+        found = push_inputs(p, c - 1, from, to_part, false, UINT64_MAX, &depth);
+    while (depth) {
         uint32_t at = p->stack[--depth];
-        if (push_inputs(p, at >> 1, from, to_part, at & 1, &depth))
-            return true;
+        uint64_t models = p->wait[at];
+        p->wait[at] = 0;
+        if (!found && p->steps < STEPS_MAX)
+            found = push_inputs(p, at >> 1, from, to_part, at & 1, models, &depth);
     }
-    return false;
+    return found;
 }
 
 static void add(struct parts *p, uint32_t part, uint32_t cls)
@@ -119,6 +129,11 @@ static void place(struct parts *p, uint32_t cls)
 {
     struct work *w = p->w;
     uint32_t own = NO_REGION;
+    if (w->turned) { /* what comes later in this order may lead here: look both ways */
+        own = p->count;
+        p->parent[own] = own;
+        add(p, p->count++, cls);
+    }
     for (uint32_t i = p->in_first[cls]; i < p->in_first[cls + 1]; i++) {
         const struct wedge *edge = &w->edges.items[p->in[i]];
         uint32_t part = part_of(p, edge->from);
@@ -151,11 +166,13 @@ static bool parts_init(struct parts *p, struct work *w)
     p->stamp = calloc(n, sizeof(uint32_t));
     p->stack = calloc(2 * n, sizeof(uint32_t));
     p->mark = calloc(n, sizeof(uint32_t));
+    p->seen = calloc(2 * n, sizeof(uint64_t));
+    p->wait = calloc(2 * n, sizeof(uint64_t));
     p->joined = calloc(n, 1);
     p->in_first = calloc(n, sizeof(uint32_t));
     p->in = calloc(w->edges.count + 1u, sizeof(uint32_t));
     if (!p->parent || !p->first || !p->last || !p->next || !p->stamp || !p->stack || !p->mark ||
-        !p->joined || !p->in_first || !p->in)
+        !p->seen || !p->wait || !p->joined || !p->in_first || !p->in)
         return err_set(w->e, ERR_MEMORY, "regions: no memory");
     for (uint32_t i = 0; i < w->edges.count; i++)
         p->in_first[w->edges.items[i].to + 1]++;
@@ -175,6 +192,8 @@ static void parts_done(struct parts *p)
     free(p->stamp);
     free(p->stack);
     free(p->mark);
+    free(p->seen);
+    free(p->wait);
     free(p->joined);
     free(p->in_first);
     free(p->in);

@@ -50,6 +50,7 @@ struct wclass {
 struct wedge {
     uint32_t from, to; /* classes */
     uint64_t value;    /* code that crosses */
+    uint64_t models;   /* in which it is there */
     uint32_t flags;
 };
 
@@ -68,6 +69,7 @@ struct work {
     POOL(struct token_code) tokens; /* sorted by code: every value of that code is a port */
     uint32_t *sorted;               /* owned: classes that models have, in topological order */
     uint32_t sorted_count;
+    bool turned; /* models have parts in different orders: sorted heeds no ports */
     uint32_t next_token;
     uint64_t min_share;
     uint64_t whole;    /* models that stay one module: they could not be split */
@@ -80,7 +82,9 @@ struct work {
 
 /* fingerprint.c: classes of all nodes under the present tokens; owners and weights. */
 bool work_classes(struct work *w);
-/* fingerprint.c: edges and topological order; *ret_cycle: there is none. */
+/* fingerprint.c: edges and topological order.  Parts that stand in another order in one model than
+ * in another (behind ports) make a cycle of all models' edges: the order is then that of what is
+ * between ports.  *ret_cycle: there is no such order either. */
 bool work_edges(struct work *w, bool *ret_cycle);
 /* Bytes that sharing of equal classes saves. */
 uint64_t work_gain(const struct work *w);

@@ -367,7 +367,7 @@ class Maker:
         swapped = copy.deepcopy(clip)
         parts = swapped.vision_model.encoder.layers
         parts[1], parts[3] = parts[3], parts[1]
-        self.against("swapped layers", "swapped", swapped, towers, open=True)
+        self.against("swapped layers", "swapped", swapped, towers)
 
     def forms(self) -> None:
         clip, retrieval, all_of_it = self.clip, self.retrieval(), self.towers + 4

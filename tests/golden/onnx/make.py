@@ -69,9 +69,9 @@ class Net:
         y = self.add("Mul", self.add("Div", d, self.add("Sqrt", v)), self.const(weight(seed + 4, D)))
         return self.add("Add", y, self.const(weight(seed + 5, D)))
 
-    def tower(self, x: str, seed: int, layers: int = 3, changed: int = -1, **how) -> str:
+    def tower(self, x: str, seed: int, layers: int = 3, changed: int = -1, order: tuple = (), **how) -> str:
         x = self.add("MatMul", x, self.const(weight(seed, 8, D)))
-        for i in range(layers):
+        for i in order or range(layers):
             x = self.layer(x, seed + 10 * (i + 1) + (500 if i == changed else 0), **how)
         return x
 
@@ -91,7 +91,8 @@ X = {"x": ["batch", 5, 8]}
 def towers() -> None:
     for name, width, how in [("tower_a", 4, {}), ("tower_b", 6, {}), ("tower_eps", 6, {"eps": 1e-6}),
                              ("tower_act", 6, {"act": "Tanh"}), ("tower_nine", 6, {"nine": True}),
-                             ("tower_changed", 6, {"changed": 1}), ("tower_other", 6, {"seed": 900})]:
+                             ("tower_changed", 6, {"changed": 1}), ("tower_other", 6, {"seed": 900}),
+                             ("tower_turned", 6, {"order": (2, 1, 0)})]:
         net = Net()
         seed = how.pop("seed", 100)
         net.head(net.tower("x", seed, **how), 700 + width, width, "y")

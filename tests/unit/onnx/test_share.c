@@ -45,6 +45,21 @@ static void shares_what_stands_behind_a_difference(void **state)
     assert_int_equal(saved_by("behind_a", "behind_b"), 40 * 24 * 4 + 3 * LAYER + 24 * 7 * 4);
 }
 
+/* The same layers the other way round: each is a module of its own, called in either order. */
+static void shares_layers_in_another_order(void **state)
+{
+    (void)state;
+    const char *names[] = {"tower_a", "tower_turned"};
+    struct found f = find_in(2, names, 0);
+    assert_int_equal(f.share->unshared_bytes - f.share->shared_bytes, ENTRY + 3 * LAYER);
+    const struct share_model *a = &f.share->models[0], *b = &f.share->models[1];
+    assert_int_equal(a->call_count, b->call_count);
+    assert_int_equal(a->calls[1].module, b->calls[3].module);
+    assert_int_equal(a->calls[2].module, b->calls[2].module);
+    assert_int_equal(a->calls[3].module, b->calls[1].module);
+    found_done(&f);
+}
+
 static void shares_nothing_that_differs(void **state)
 {
     (void)state;
@@ -193,6 +208,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shares_what_is_equal),
         cmocka_unit_test(shares_what_stands_behind_a_difference),
+        cmocka_unit_test(shares_layers_in_another_order),
         cmocka_unit_test(shares_nothing_that_differs),
         cmocka_unit_test(says_how_it_knows),
         cmocka_unit_test(one_module_is_called_twice),
