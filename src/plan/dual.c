@@ -1,5 +1,6 @@
 /* dual.c - tables of requests: made, put together, copied (see dual.h). */
 #include "plan/dual.h"
+#include "plan/relax.h"
 
 #include "base/num.h"
 
@@ -9,6 +10,7 @@
 #define MERGE_MAX (1u << 12) /* entries of a table that is put together of two */
 #define TIGHT 0.6            /* of all memory is needed */
 #define REQUEST_SLOTS_MAX 18u
+#define DROP_ROUNDS 4u
 
 /* ---- order of the modules ---- */
 
@@ -68,6 +70,75 @@ static bool make_order(struct dual *d)
     free(left);
     free(met);
     return ok;
+}
+
+/* Weighted least time of all requests that use module i, or of all if i is UINT32_MAX. */
+static double relaxed(struct relax *x, const struct eval *v, const struct open_places *open,
+                      uint32_t i)
+{
+    const struct plan_instance *in = v->in;
+    bool all = i == UINT32_MAX;
+    uint32_t first = all ? 0 : v->user_first[i],
+             end = all ? in->request_count : v->user_first[i + 1];
+    double sum = 0;
+    for (uint32_t k = first; k < end; k++) {
+        uint32_t q = all ? k : v->users[k];
+        sum += in->requests[q].weight * relax_time(x, q, open, NULL, NULL, NULL);
+    }
+    return sum;
+}
+
+/* Drops options with which even the requests' least times (relax.h) add up to nothing better than the
+ * best known, before there are tables.  true: some were dropped. */
+static bool drop_hopeless(struct dual *d, struct relax *x, struct open_places *open)
+{
+    const struct eval *v = &d->s->v;
+    double ceiling = search_ceiling(d->s), sum = relaxed(x, v, open, UINT32_MAX);
+    bool any = false;
+    if (!isfinite(sum) || !isfinite(ceiling))
+        return false;
+    for (uint32_t i = 0; i < d->count; i++) {
+        struct dual_module *m = &d->order[i];
+        struct open_places before = open[m->module];
+        double mine = relaxed(x, v, open, m->module);
+        uint32_t kept = 0;
+        for (uint32_t o = 0; o < m->option_count; o++) {
+            open[m->module] = (struct open_places){.count = 1, .device = {m->option[o]}};
+            if (sum - mine + relaxed(x, v, open, m->module) < ceiling)
+                m->option[kept++] = m->option[o];
+        }
+        any |= kept < m->option_count;
+        m->option_count = kept;
+        open[m->module] = before;
+        open[m->module].count = kept;
+        memcpy(open[m->module].device, m->option, kept * sizeof(uint32_t));
+        if (kept == 0)
+            return false;
+        sum += relaxed(x, v, open, m->module) - mine;
+    }
+    return any;
+}
+
+static bool drop_options(struct dual *d, struct err *e)
+{
+    const struct search *s = d->s;
+    struct open_places *open = calloc(s->in->module_count, sizeof(*open));
+    struct relax x = {0};
+    bool ok = open && relax_init(&x, s->in, e);
+    for (uint32_t m = 0; ok && m < s->in->module_count; m++) {
+        open[m].count = s->pinned[m].count;
+        memcpy(open[m].device, s->pinned[m].device, open[m].count * sizeof(uint32_t));
+    }
+    for (uint32_t i = 0; ok && i < d->count; i++) {
+        struct open_places *to = &open[d->order[i].module];
+        to->count = d->order[i].option_count;
+        memcpy(to->device, d->order[i].option, to->count * sizeof(uint32_t));
+    }
+    for (uint32_t round = 0; ok && round < DROP_ROUNDS && drop_hopeless(d, &x, open); round++)
+        ;
+    relax_done(&x);
+    free(open);
+    return ok || err_set(e, ERR_MEMORY, "no memory for tables");
 }
 
 static bool make_options(struct dual *d)
@@ -309,7 +380,7 @@ bool dual_init(struct dual *d, struct search *s, struct err *e)
         if (!search_free(s, m))
             eval_set(&s->v, m, &s->pinned[m]);
     d->factors = calloc(s->in->request_count + 1u, sizeof(*d->factors));
-    bool ok = d->factors && make_order(d) && make_options(d) && make_room(d);
+    bool ok = d->factors && make_order(d) && make_options(d) && make_room(d) && drop_options(d, e);
     if (!ok)
         err_set(e, ERR_MEMORY, "no memory for tables");
     for (uint32_t q = 0; ok && q < s->in->request_count; q++)

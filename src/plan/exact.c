@@ -329,8 +329,9 @@ bool exact_search(struct search *s, struct err *e)
         (s->replicas && in->device_count > REPLICA_DEVICES_MAX))
         return true;
     if (in->objective == PLAN_LATENCY && !s->replicas) {
+        static const struct table_dives dives = {20000, 3000};
         struct err why = {0};
-        if (table_search(s, &why))
+        if (table_search(s, dives, &why))
             return true;
         if (why.code != ERR_TOO_LARGE)
             return err_set(e, why.code, "%s", why.text);

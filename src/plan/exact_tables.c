@@ -17,9 +17,7 @@
 #define ROOT_SWEEPS 60u /* of one round */
 #define NODE_ROUNDS 3u
 #define NODE_SWEEPS 12u
-#define NODE_GAIN 0.05    /* of the gap that a round has to close for another one */
-#define DIVE_FIRST 20000u /* nodes of a depth-first search, the first and each later one */
-#define DIVE_NODES 3000u
+#define NODE_GAIN 0.05              /* of the gap that a round has to close for another one */
 #define HEAP_ENTRIES_MAX (6u << 20) /* of the tables of all nodes */
 #define MERGE_FIRST (1u << 12)
 
@@ -118,7 +116,10 @@ static bool dive(struct table_tree *x, struct dual *d, uint64_t budget, bool *en
     x->left = budget;
     memset(x->placed, 0, d->factor_count * sizeof(*x->placed));
     memset(x->index, 0, d->factor_count * sizeof(*x->index));
-    bool ok = dual_prefixes(d, e) && visit(x, 0, d->bound, ended, e);
+    /* What lambda and p of now add up to, which d->bound may be above: nodes add to that. */
+    double bound = dual_bound_now(d);
+    bool ok =
+        dual_prefixes(d, e) && (bound >= search_ceiling(d->s) || visit(x, 0, bound, ended, e));
     dual_drop_prefixes(d);
     return ok;
 }
@@ -229,8 +230,13 @@ static bool branch(struct table_tree *x, struct dual *d, struct err *e)
 {
     if (!shrink(d, e))
         return false;
-    uint32_t at = isfinite(d->bound) ? choose_module(d) : UINT32_MAX;
-    for (uint32_t o = 0; at != UINT32_MAX && o < d->order[at].option_count; o++) {
+    if (!(d->bound < search_ceiling(d->s)))
+        return true;
+    uint32_t at = choose_module(d);
+    bool ended;
+    if (at == UINT32_MAX) /* one placement is left */
+        return dive(x, d, UINT64_MAX, &ended, e);
+    for (uint32_t o = 0; o < d->order[at].option_count; o++) {
         struct dual part;
         if (!dual_copy(&part, d, e))
             return false;
@@ -251,15 +257,15 @@ static bool branch(struct table_tree *x, struct dual *d, struct err *e)
 }
 
 /* Until the heap is empty or the method is stopped. */
-static bool search_heap(struct table_tree *x, struct err *e)
+static bool search_heap(struct table_tree *x, struct table_dives dives, struct err *e)
 {
     bool ok = true, first = true;
     while (ok && x->heap_count > 0 && !search_over(x->t.s)) {
         struct dual d = pop(x);
         bool ended = d.bound >= search_ceiling(x->t.s);
         uint64_t budget = x->heap_entries > HEAP_ENTRIES_MAX ? UINT64_MAX
-                          : first                            ? DIVE_FIRST
-                                                             : DIVE_NODES;
+                          : first                            ? dives.first
+                                                             : dives.later;
         if (!ended)
             ok = dive(x, &d, budget, &ended, e);
         if (ok && !ended)
@@ -318,7 +324,7 @@ static bool improve_root(struct dual *d, struct err *e)
     return true;
 }
 
-bool table_search(struct search *s, struct err *e)
+bool table_search(struct search *s, struct table_dives dives, struct err *e)
 {
     struct table_tree x = {0};
     struct dual d;
@@ -332,7 +338,7 @@ bool table_search(struct search *s, struct err *e)
         ok = push(&x, &d, e);
     else
         dual_done(&d);
-    ok = ok && search_heap(&x, e);
+    ok = ok && search_heap(&x, dives, e);
     for (size_t i = 0; i < x.heap_count; i++)
         x.t.open_bound = fmin(x.t.open_bound, x.heap[i].d.bound);
     if (ok)

@@ -43,6 +43,12 @@ static inline bool search_free(const struct search *s, uint32_t module)
     return s->pinned[module].count == 0;
 }
 
+/* What is not below this is not looked for. */
+static inline double search_ceiling(const struct search *s)
+{
+    return s->found ? s->best_score.value * (1 - SEARCH_EPS) : INFINITY;
+}
+
 /* ---- greedy.c ---- */
 
 enum greedy { GREEDY_FASTEST, GREEDY_EARLIEST, GREEDY_LINKS, GREEDY_BYTES, GREEDY_COUNT };

@@ -31,12 +31,6 @@ struct tree {
     struct need *needs;   /* depth x NEEDS_MAX, falling bytes; count 0: no more; owned */
 };
 
-/* What is not below this is not looked for. */
-static inline double search_ceiling(const struct search *s)
-{
-    return s->found ? s->best_score.value * (1 - SEARCH_EPS) : INFINITY;
-}
-
 /* Afterwards no free module has a place; tree_done() also for what failed. */
 bool tree_init(struct tree *t, struct search *s, struct err *e);
 void tree_done(struct tree *t);
@@ -63,6 +57,13 @@ bool tree_stopped(struct tree *t, double bound);
 void tree_conclude(const struct tree *t, double root);
 
 /* ---- exact_tables.c ---- */
-/* For objective `latency`, one place per module.  e->code ERR_TOO_LARGE: the tables would be too
+/* Nodes that a depth-first search may take before its subproblem is branched: the one on the whole,
+ * and each on a part. */
+struct table_dives {
+    uint64_t first, later;
+};
+
+/* For objective `latency`, one place per module, with something feasible or nothing in s; the least
+ * value whatever the dives are.  e->code ERR_TOO_LARGE: the tables would be too
  * large; nothing has been done. */
-bool table_search(struct search *s, struct err *e);
+bool table_search(struct search *s, struct table_dives dives, struct err *e);

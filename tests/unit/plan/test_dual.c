@@ -1,8 +1,10 @@
 /* The lower bound for `latency` against enumeration: never above the least value, nor, with an option
- * forced, above the least value that has it; and what is dropped holds nothing better. */
+ * forced, above the least value that has it; what is dropped holds nothing better; and the search that
+ * is built on it finds the least value. */
 #include "lib/cmocka.h"
 #include "libplan.h"
 #include "plan/dual.h"
+#include "plan/tree.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -129,8 +131,37 @@ static void never_above(void **state)
     assert_true(closed > (int)seed_count(QUICK, FULL) / 2);
 }
 
+/* Subproblems are branched almost at once, with a good start, a poor one, and none: always the least
+ * value. */
+static void branched(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= seed_count(QUICK, FULL); seed++) {
+        struct plan_instance *in =
+            read_instance(random_instance(seed, PLAN_LATENCY, 6, DEVICES, false));
+        struct plan_options o = {0};
+        struct search s;
+        struct err e = {0};
+        double least = enumerate(in);
+        assert_true(search_init(&s, in, &o, &e));
+        if (seed % 3 > 0)
+            assert_true(greedy_best(&s, &e));
+        if (seed % 3 > 1)
+            assert_true(local_search(&s, 1, &e));
+        assert_true(table_search(&s, (struct table_dives){seed % 5, seed % 7}, &e));
+        assert_true(s.complete);
+        assert_int_equal(s.found, isfinite(least));
+        if (s.found) {
+            assert_true(fabs(s.best_score.value - least) <= 1e-9 * least);
+            assert_true(s.bound <= least * (1 + 1e-9) && s.bound >= least * (1 - 1e-9));
+        }
+        search_done(&s);
+        plan_instance_free(in);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(never_above)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(never_above), cmocka_unit_test(branched)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
