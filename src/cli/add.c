@@ -10,7 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#define ADD_MS 600000
+#define ADD_MS 1800000
+#define TOLERANCE_MAX 1e30
 
 static void progress(const struct folder *f, int done)
 {
@@ -30,14 +31,15 @@ static bool upload(const struct args *a, const struct folder *f, struct err *e)
     return true;
 }
 
-static json_t *manifest(const struct folder *f, const char *name)
+static json_t *manifest(const struct folder *f, const char *name, double tolerance)
 {
     json_t *files = json_array();
     for (int i = 0; i < f->count; i++)
         json_array_append_new(files, json_pack("{s:s,s:s,s:I}", "path", f->files[i].name, "digest",
                                                f->files[i].digest.hex, "bytes",
                                                (json_int_t)f->files[i].size));
-    return json_pack("{s:s,s:o}", "name", name ? name : f->name, "files", files);
+    return json_pack("{s:s,s:o,s:f}", "name", name ? name : f->name, "files", files, "tolerance",
+                     tolerance);
 }
 
 static void print_added(const json_t *o)
@@ -70,6 +72,14 @@ static void print_added(const json_t *o)
         text_table_row(t, cells);
     }
     text_table_print(t);
+    const json_t *moved = json_object_get(o, "moved");
+    for (size_t i = 0; i < json_array_size(moved); i++)
+        printf("%s%s", i ? ", " : "cut further, to share with it: ",
+               json_string_value(json_array_get(moved, i)));
+    const char *note = json_string_value(json_object_get(o, "note"));
+    printf("%s", json_array_size(moved) ? "\n" : "");
+    if (note && *note)
+        printf("cut alone, not together with the other models: %s\n", note);
 }
 
 static int run_add(const struct args *a)
@@ -79,9 +89,12 @@ static int run_add(const struct args *a)
     struct folder *f = calloc(1, sizeof(*f));
     if (!f)
         return cli_fail(&(struct err){.code = ERR_MEMORY, .text = "no memory"});
-    bool ok =
-        folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
-        fleet_json(a, "POST", "/s2m3/v1/models", manifest(f, args_text(a, "name")), ADD_MS, &o, &e);
+    double tolerance = 0;
+    const char *given = args_text(a, "tolerance");
+    bool ok = (!given || parse_double("--tolerance", given, 0, TOLERANCE_MAX, &tolerance, &e)) &&
+              folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
+              fleet_json(a, "POST", "/s2m3/v1/models", manifest(f, args_text(a, "name"), tolerance),
+                         ADD_MS, &o, &e);
     folder_clear(f);
     free(f);
     if (!ok)
@@ -120,6 +133,9 @@ static const struct option_row add_options[] = {
     {"name", OPT_TEXT, "NAME", NULL, "Name in the fleet (default: the folder's)", NULL, 0, 0},
     {"dtype", OPT_TEXT, "TYPE", "fp32",
      "Which of several variants of the .onnx files: fp32, fp16, int8, q4 ...", NULL, 0, 0},
+    {"tolerance", OPT_TEXT, "X", "0",
+     "Largest difference of an output that cutting into modules may make; 0: the same bits", NULL,
+     0, 0},
     OPTION_URL,
     OPTION_JSON,
     OPTION_CONFIG,

@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "cli/folder.h"
-#include "onnx/onnx.h"
+#include "coord/cut.h"
 #include "task/answer.h"
 #include "task/generate.h"
 
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define SIDE_FILE_MAX ((size_t)64 << 20)
+#define MODULES_MAX 256
 #define RESULTS_MAX (PROGRAM_CALLS_MAX + REQUEST_CANDIDATES_MAX)
 
 struct local_module {
@@ -21,12 +22,21 @@ struct local_module {
     struct exec_module *module;
 };
 
+/* The model as it was given; texts and graphs are owned. */
+struct given {
+    struct cut_source source;
+    char *texts[FOLDER_FILES_MAX];
+    int text_count;
+};
+
 struct local {
     struct folder folder;
+    struct given given;
+    struct cut *cut;
     struct exec *exec;
     struct prepare *prepare;
     char *work; /* a temporary folder: the runtime opens modules by folder */
-    struct local_module modules[MODEL_GRAPHS_MAX];
+    struct local_module modules[MODULES_MAX];
     int module_count;
     struct program **programs;
     int program_count;
@@ -51,15 +61,6 @@ static bool side_file(void *ctx, const char *digest, char **ret, size_t *size, s
     return file_read(f->path, SIDE_FILE_MAX, ret, size, e);
 }
 
-/* What deducing needs, gathered from the folder; texts and graphs are owned. */
-struct gathered {
-    struct model_source source;
-    char *texts[FOLDER_FILES_MAX];
-    int text_count;
-    struct onnx *graphs[MODEL_GRAPHS_MAX];
-    char names[MODEL_GRAPHS_MAX][128];
-};
-
 static struct model_file *place_of(struct model_source *s, const char *name)
 {
     if (strcmp(name, "config.json") == 0)
@@ -73,40 +74,33 @@ static struct model_file *place_of(struct model_source *s, const char *name)
     return strcmp(name, "s2m3.json") == 0 ? &s->s2m3 : NULL;
 }
 
-static bool gather_graph(struct gathered *g, const struct folder_file *f, struct err *e)
+static bool read_graph(struct given *g, const struct folder_file *f, struct err *e)
 {
-    int i = g->source.graph_count;
-    if (i >= MODEL_GRAPHS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "more than %d .onnx files", MODEL_GRAPHS_MAX);
-    if (!onnx_open(f->path, &g->graphs[i], e))
-        return err_prefix(e, "%s", f->name);
-    size_t in, out;
     const char *base = strrchr(f->name, '/');
     base = base ? base + 1 : f->name;
-    (void)snprintf(g->names[i], sizeof(g->names[i]), "%.*s", (int)(strlen(base) - strlen(".onnx")),
-                   base);
-    struct model_graph *m = &g->source.graphs[g->source.graph_count++];
-    *m = (struct model_graph){.name = g->names[i],
-                              .digest = f->digest,
-                              .inputs = onnx_inputs(g->graphs[i], &in),
-                              .outputs = onnx_outputs(g->graphs[i], &out)};
-    m->input_count = (int)in;
-    m->output_count = (int)out;
+    if (g->source.file_count >= MODEL_GRAPHS_MAX)
+        return err_set(e, ERR_TOO_LARGE, "more than %d .onnx files", MODEL_GRAPHS_MAX);
+    struct cut_file *to = &g->source.files[g->source.file_count];
+    if (!onnx_open(f->path, &to->onnx, e))
+        return err_prefix(e, "%s", f->name);
+    g->source.file_count++;
+    to->digest = f->digest;
+    (void)snprintf(to->name, sizeof(to->name), "%.*s", (int)(strlen(base) - strlen(".onnx")), base);
     return true;
 }
 
-static bool gather(struct gathered *g, const struct folder *f, struct err *e)
+static bool read_given(struct given *g, const struct folder *f, struct err *e)
 {
-    g->source.name = f->name;
+    g->source.model.name = f->name;
     for (int i = 0; i < f->count; i++) {
         const struct folder_file *file = &f->files[i];
         size_t n = strlen(file->name);
         if (n > 5 && strcmp(file->name + n - 5, ".onnx") == 0) {
-            if (!gather_graph(g, file, e))
+            if (!read_graph(g, file, e))
                 return false;
             continue;
         }
-        struct model_file *to = place_of(&g->source, file->name);
+        struct model_file *to = place_of(&g->source.model, file->name);
         char *text;
         if (!to)
             continue;
@@ -119,21 +113,18 @@ static bool gather(struct gathered *g, const struct folder *f, struct err *e)
     return true;
 }
 
+/* Modules are named by their identity here: nobody else sees their bytes. */
 static bool read_programs(struct local *l, struct err *e)
 {
-    struct gathered *g = calloc(1, sizeof(*g));
-    json_t *model = NULL;
-    if (!g)
-        return err_set(e, ERR_MEMORY, "no memory");
+    struct cut_source *source = &l->given.source;
+    if (!read_given(&l->given, &l->folder, e) || !cut_find(&source, 1, CUT_MIN_SHARE, &l->cut, e))
+        return false;
+    for (int i = 0; i < l->cut->module_count; i++)
+        l->cut->modules[i].digest = l->cut->modules[i].identity;
+    json_t *model = cut_model_json(l->cut, 0);
     bool ok =
-        gather(g, &l->folder, e) && model_deduce(&g->source, &model, e) &&
         model_programs(json_object_get(model, "programs"), &l->programs, &l->program_count, e);
     json_decref(model);
-    for (int i = 0; i < g->text_count; i++)
-        free(g->texts[i]);
-    for (int i = 0; i < MODEL_GRAPHS_MAX; i++)
-        onnx_close(g->graphs[i]);
-    free(g);
     return ok;
 }
 
@@ -144,29 +135,40 @@ static bool make_work(struct local *l, struct err *e)
     return (l->work && mkdtemp(l->work)) || err_set(e, ERR_IO, "can't make a temporary folder");
 }
 
-/* The runtime opens FOLDER/module.onnx: a link to the user's file. */
+/* Makes FOLDER/module.onnx: a link to the user's file, or the module cut out of it. */
+static bool make_module(struct local *l, const char *digest, const char *folder, struct err *e)
+{
+    int index = cut_module_by_identity(l->cut, digest);
+    if (index < 0)
+        return err_set(e, ERR_NOT_FOUND, "module %.12s: not in the folder", digest);
+    if (!file_make_dirs(folder, e))
+        return false;
+    if (!l->cut->modules[index].file)
+        return cut_write(l->cut, index, folder, e);
+    const struct folder_file *f = by_digest(&l->folder, digest);
+    char *file = text_format("%s/module.onnx", folder);
+    bool ok = f && file && symlink(f->path, file) == 0;
+    free(file);
+    return ok || err_set(e, ERR_IO, "can't write to %s", l->work);
+}
+
 static bool load_module(struct local *l, const char *digest, struct exec_module **ret,
                         struct err *e)
 {
-    const struct folder_file *f = by_digest(&l->folder, digest);
     for (int i = 0; i < l->module_count; i++)
         if (strcmp(l->modules[i].digest.hex, digest) == 0) {
             *ret = l->modules[i].module;
             return true;
         }
-    if (!f || l->module_count >= MODEL_GRAPHS_MAX)
-        return err_set(e, ERR_NOT_FOUND, "module %.12s: not in the folder", digest);
+    if (l->module_count >= MODULES_MAX)
+        return err_set(e, ERR_TOO_LARGE, "more than %d modules", MODULES_MAX);
     char *folder = text_format("%s/%s", l->work, digest);
-    char *file = folder ? text_format("%s/module.onnx", folder) : NULL;
-    bool ok = file && file_make_dirs(folder, e) && symlink(f->path, file) == 0;
-    if (!ok)
-        err_set(e, ERR_IO, "can't write to %s", l->work);
     struct local_module *m = &l->modules[l->module_count];
+    bool ok = folder ? make_module(l, digest, folder, e) : err_set(e, ERR_MEMORY, "no memory");
     ok = ok && exec_load(l->exec, folder, digest, &m->module, e);
     free(folder);
-    free(file);
     if (!ok)
-        return err_prefix(e, "%s", f->name);
+        return false;
     (void)snprintf(m->digest.hex, sizeof(m->digest.hex), "%s", digest);
     l->module_count++;
     *ret = m->module;
@@ -199,6 +201,11 @@ void local_close(struct local *l)
     exec_destroy(l->exec);
     prepare_free(l->prepare);
     model_programs_free(l->programs, l->program_count);
+    cut_free(l->cut);
+    for (int i = 0; i < l->given.source.file_count; i++)
+        onnx_close(l->given.source.files[i].onnx);
+    for (int i = 0; i < l->given.text_count; i++)
+        free(l->given.texts[i]);
     folder_clear(&l->folder);
     if (l->work)
         (void)file_remove_tree(l->work, NULL);
@@ -219,12 +226,20 @@ struct run {
     struct local *local;
     const struct program *program;
     const struct request *request;
-    struct outputs calls[PROGRAM_CALLS_MAX]; /* of calls made once */
-    struct tensor *candidates;               /* of the call made per candidate */
+    struct outputs calls[PROGRAM_CALLS_MAX]; /* of calls made per candidate: the present one's */
+    struct tensor *candidates;               /* what the answer takes of each candidate */
     char *text;
     uint32_t tokens;
     struct exec_module *generating;
 };
+
+static void clear_outputs(struct outputs *o)
+{
+    for (int i = 0; o->tensors && i < o->count; i++)
+        tensor_clear(&o->tensors[i]);
+    free(o->tensors);
+    *o = (struct outputs){0};
+}
 
 static const struct tensor *find_output(const struct outputs *o, const char *name, struct err *e)
 {
@@ -326,19 +341,14 @@ static bool run_call(struct run *r, int call, int item, struct err *e)
     }
     for (int i = 0; i < count; i++)
         tensor_clear(&inputs[i].tensor);
-    if (ok && c->each) {
+    if (ok && c->each && call == r->program->answer.other) {
         const struct tensor *t = find_output(&o, r->program->answer.other_output, e);
         ok = t != NULL;
         if (ok)
             r->candidates[item] = tensor_ref(t);
     }
-    if (ok && !c->each && !c->generate) {
-        r->calls[call] = o;
-        return true;
-    }
-    for (int i = 0; o.tensors && i < o.count; i++)
-        tensor_clear(&o.tensors[i]);
-    free(o.tensors);
+    clear_outputs(&r->calls[call]);
+    r->calls[call] = o;
     return ok;
 }
 
@@ -347,8 +357,10 @@ static bool run_program(struct run *r, json_t **ret, struct err *e)
     const struct program *p = r->program;
     bool ok = true;
     for (int c = 0; ok && c < p->call_count; c++)
-        for (int i = 0; ok && i < (p->calls[c].each ? r->request->candidate_count : 1); i++)
-            ok = run_call(r, c, i, e);
+        ok = p->calls[c].each || run_call(r, c, 0, e);
+    for (int i = 0; ok && i < r->request->candidate_count; i++)
+        for (int c = 0; ok && c < p->call_count; c++)
+            ok = !p->calls[c].each || run_call(r, c, i, e);
     struct answer_input in = {.candidates = r->candidates,
                               .candidate_count = r->request->candidate_count,
                               .text = r->text};
@@ -376,11 +388,8 @@ bool local_answer(struct local *l, const char *task, struct request *request, js
     r->program = l->programs[chosen];
     r->request = request;
     bool ok = run_program(r, ret, e);
-    for (int c = 0; c < PROGRAM_CALLS_MAX; c++) {
-        for (int i = 0; r->calls[c].tensors && i < r->calls[c].count; i++)
-            tensor_clear(&r->calls[c].tensors[i]);
-        free(r->calls[c].tensors);
-    }
+    for (int c = 0; c < PROGRAM_CALLS_MAX; c++)
+        clear_outputs(&r->calls[c]);
     for (int i = 0; i < request->candidate_count; i++)
         tensor_clear(&r->candidates[i]);
     free(r->candidates);

@@ -50,17 +50,21 @@ static int run_models(const struct args *a)
     int code = fetch(a, "/s2m3/v1/models", &o);
     if (code >= 0)
         return code;
-    static const char *const headers[] = {"MODEL", "READY", "TASKS", "MODULES"};
-    struct text_table *t = text_table_new(4, headers);
+    static const char *const headers[] = {"MODEL", "READY", "CHECKED", "TASKS", "MODULES"};
+    struct text_table *t = text_table_new(ARRAY_LEN(headers), headers);
     const json_t *list = json_object_get(o, "models");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *m = json_array_get(list, i);
-        char tasks[CELL], modules[CELL];
+        char tasks[CELL], modules[CELL], checked[CELL];
+        (void)snprintf(checked, sizeof(checked), "%s", str(m, "checked"));
+        if (num(m, "difference") > 0)
+            (void)snprintf(checked, sizeof(checked), "%s, within %.3g", str(m, "checked"),
+                           num(m, "difference"));
         join_list(json_object_get(m, "tasks"), NULL, tasks);
         join_list(json_object_get(m, "modules"), "name", modules);
         const char *cells[] = {str(m, "name"),
-                               json_is_true(json_object_get(m, "ready")) ? "yes" : "no", tasks,
-                               modules};
+                               json_is_true(json_object_get(m, "ready")) ? "yes" : "no", checked,
+                               tasks, modules};
         text_table_row(t, cells);
     }
     text_table_print(t);

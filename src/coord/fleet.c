@@ -109,17 +109,18 @@ uint32_t fleet_users(const struct fleet *f, const char *digest)
 
 static json_t *module_row(const struct module *m)
 {
-    return json_pack("{s:s,s:s,s:I,s:I,s:f,s:I,s:O*}", "digest", m->digest.hex, "name", m->name,
-                     "file_bytes", (json_int_t)m->file_bytes, "weight_bytes",
-                     (json_int_t)m->weight_bytes, "gflop", m->gflop, "output_bytes",
+    return json_pack("{s:s,s:s,s:s,s:I,s:I,s:f,s:I,s:O*}", "digest", m->digest.hex, "identity",
+                     m->identity.hex, "name", m->name, "file_bytes", (json_int_t)m->file_bytes,
+                     "weight_bytes", (json_int_t)m->weight_bytes, "gflop", m->gflop, "output_bytes",
                      (json_int_t)m->output_bytes, "dims", m->dims);
 }
 
 static bool module_from_row(const json_t *o, struct module *m, struct err *e)
 {
-    const char *digest = "", *name = "";
+    const char *digest = "", *identity = "", *name = "";
     const uint64_t max = (uint64_t)1 << 53;
     if (!json_need_str(o, "module row", "digest", &digest, e) ||
+        !json_opt_str(o, "module row", "identity", &identity, e) ||
         !json_need_str(o, "module row", "name", &name, e) ||
         !json_need_u64(o, "module row", "file_bytes", max, &m->file_bytes, e) ||
         !json_need_u64(o, "module row", "weight_bytes", max, &m->weight_bytes, e) ||
@@ -127,6 +128,7 @@ static bool module_from_row(const json_t *o, struct module *m, struct err *e)
         !json_need_u64(o, "module row", "output_bytes", max, &m->output_bytes, e))
         return false;
     (void)snprintf(m->digest.hex, sizeof(m->digest.hex), "%s", digest);
+    (void)snprintf(m->identity.hex, sizeof(m->identity.hex), "%s", identity);
     (void)snprintf(m->name, sizeof(m->name), "%s", name);
     m->dims = json_incref(json_object_get(o, "dims"));
     return true;
@@ -351,19 +353,21 @@ bool fleet_open(struct fleet *f, struct state *state, struct err *e)
 {
     *f = (struct fleet){.state = state};
     if (load_identity(f, e) && load_devices(f, e) && load_modules(f, e) && load_placement(f, e) &&
-        load_models(f, e) && load_figures(f, e))
+        load_models(f, e) && load_figures(f, e)) {
+        fleet_unstage(f);
         return true;
+    }
     fleet_close(f);
     return false;
 }
 
-static void clear_module(struct module *m)
+void module_clear(struct module *m)
 {
     free(m->desired);
     json_decref(m->dims);
 }
 
-static void clear_model(struct model_entry *m)
+void model_entry_clear(struct model_entry *m)
 {
     json_decref(m->model);
     free(m->modules);
@@ -374,9 +378,9 @@ void fleet_close(struct fleet *f)
     for (uint32_t i = 0; i < f->device_count; i++)
         heartbeat_clear(&f->devices[i].last);
     for (uint32_t i = 0; i < f->module_count; i++)
-        clear_module(&f->modules[i]);
+        module_clear(&f->modules[i]);
     for (uint32_t i = 0; i < f->model_count; i++)
-        clear_model(&f->models[i]);
+        model_entry_clear(&f->models[i]);
     free(f->devices);
     free(f->modules);
     free(f->models);
@@ -569,7 +573,7 @@ bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const str
         ok = state_end(f->state, rows, rows ? e : NULL) && rows;
     }
     if (!ok) {
-        clear_model(m);
+        model_entry_clear(m);
         f->model_count--;
         return false;
     }
@@ -612,13 +616,13 @@ bool fleet_remove_model(struct fleet *f, const char *name, struct err *e)
     }
     for (uint32_t i = 0; i < f->module_count;) {
         if (fleet_users(f, f->modules[i].digest.hex) == 0) {
-            clear_module(&f->modules[i]);
+            module_clear(&f->modules[i]);
             f->modules[i] = f->modules[--f->module_count];
         } else {
             i++;
         }
     }
-    clear_model(&gone);
+    model_entry_clear(&gone);
     return true;
 }
 
@@ -792,8 +796,9 @@ struct table *fleet_table(struct fleet *f, struct err *e)
         fill_device(&f->devices[i], &t->devices[i]);
     for (uint32_t i = 0; ok && i < f->module_count; i++, t->module_count++)
         ok = fill_module(f, &f->modules[i], &t->modules[i], e);
-    for (uint32_t i = 0; ok && i < f->model_count; i++, t->model_count++)
-        ok = fill_model(&f->models[i], &t->models[i], e);
+    for (uint32_t i = 0; ok && i < f->model_count; i++)
+        ok = model_is_staged(&f->models[i]) ||
+             fill_model(&f->models[i], &t->models[t->model_count++], e);
     fill_links(f, t);
     if (!ok) {
         table_unref(t);

@@ -8,7 +8,12 @@
  * Desired and actual: `desired` of a module is the planner's choice; what a device has really
  * loaded comes with its heartbeats.  fleet_table() makes the routing table of both: a replica
  * serves when it is ready, and one that is no longer desired stays until the desired ones serve
- * (make before break). */
+ * (make before break).
+ *
+ * Staged models: what a model shall consist of from now on is entered as a model of its name with
+ * STAGE_MARK before it: its modules are placed and loaded like all others, but no request is
+ * answered by it.  fleet_commit() puts it in the place of the model's old form, in one transaction
+ * for all that are staged; what is staged when the coordinator ends is forgotten. */
 #pragma once
 #include "store/state.h"
 #include "tensor/tensor.h"
@@ -32,8 +37,11 @@ struct profile {
     int64_t wall_ms; /* when measured */
 };
 
+#define STAGE_MARK '~' /* no model's own name begins so */
+
 struct module {
     struct digest digest;
+    struct digest identity;   /* of what it computes (coord/cut.h); "": not known */
     char name[WIRE_NAME_MAX]; /* file name without .onnx, of the first model that brought it */
     uint64_t file_bytes, weight_bytes;
     double gflop;                 /* at batch 1; 0 = unknown */
@@ -104,6 +112,22 @@ bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const str
                      uint32_t count, struct err *e);
 /* Removes it, and the modules that no other model uses. */
 bool fleet_remove_model(struct fleet *f, const char *name, struct err *e);
+
+/* Staged forms of models; see above. */
+bool fleet_stage(struct fleet *f, const char *name, json_t *model, const struct module *modules,
+                 uint32_t count, struct err *e);
+bool fleet_commit(struct fleet *f, struct err *e);
+void fleet_unstage(struct fleet *f);
+static inline bool model_is_staged(const struct model_entry *m)
+{
+    return m->name[0] == STAGE_MARK;
+}
+/* The module of that identity, or NULL. */
+const struct module *fleet_module_by_identity(const struct fleet *f, const char *identity);
+
+/* Between the files of the fleet: frees what the rows own. */
+void module_clear(struct module *m);
+void model_entry_clear(struct model_entry *m);
 
 /* How many models use the module. */
 uint32_t fleet_users(const struct fleet *f, const char *digest);

@@ -35,8 +35,10 @@ json_t *coord_model_json(struct coord *c, const struct model_entry *m)
         json_array_append_new(
             modules, json_pack("{s:s,s:s}", "digest", m->modules[i].hex, "name", x ? x->name : ""));
     }
-    return json_pack("{s:s,s:o,s:o,s:b}", "name", m->name, "tasks", tasks_of(m), "modules", modules,
-                     "ready", (int)servable(c, m));
+    return json_pack("{s:s,s:o,s:o,s:b,s:O*,s:O*}", "name", m->name, "tasks", tasks_of(m),
+                     "modules", modules, "ready", (int)servable(c, m), "checked",
+                     json_object_get(m->model, "checked"), "difference",
+                     json_object_get(m->model, "difference"));
 }
 
 void coord_handle_models(struct net_request *r, void *coord)
@@ -45,7 +47,8 @@ void coord_handle_models(struct net_request *r, void *coord)
     json_t *list = json_array();
     monitor_lock(&c->lock);
     for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        json_array_append_new(list, coord_model_json(c, &c->fleet.models[i]));
+        if (!model_is_staged(&c->fleet.models[i]))
+            json_array_append_new(list, coord_model_json(c, &c->fleet.models[i]));
     monitor_unlock(&c->lock);
     net_reply_json(r, 200, json_pack("{s:o}", "models", list));
 }
@@ -55,7 +58,8 @@ static json_t *users_of(struct coord *c, const struct module *m)
     json_t *list = json_array();
     for (uint32_t i = 0; i < c->fleet.model_count; i++)
         for (uint32_t k = 0; k < c->fleet.models[i].module_count; k++)
-            if (strcmp(c->fleet.models[i].modules[k].hex, m->digest.hex) == 0) {
+            if (!model_is_staged(&c->fleet.models[i]) &&
+                strcmp(c->fleet.models[i].modules[k].hex, m->digest.hex) == 0) {
                 json_array_append_new(list, json_string(c->fleet.models[i].name));
                 break;
             }
@@ -177,7 +181,7 @@ void coord_handle_status(struct net_request *r, void *coord)
 {
     struct coord *c = coord;
     uint64_t unshared, shared, requests = 0, errors = 0;
-    int alive = 0, ready = 0;
+    int alive = 0, models = 0, ready = 0;
     monitor_lock(&c->lock);
     sum_memory(c, &unshared, &shared);
     for (uint32_t i = 0; i < c->fleet.device_count; i++) {
@@ -185,15 +189,18 @@ void coord_handle_status(struct net_request *r, void *coord)
         requests += c->fleet.devices[i].last.requests;
         errors += c->fleet.devices[i].last.errors;
     }
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        ready += servable(c, &c->fleet.models[i]);
-    json_t *o = json_pack(
-        "{s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I}", "version", S2M3_VERSION, "fleet",
-        c->fleet.id, "table_version", (json_int_t)c->fleet.version, "devices",
-        (int)c->fleet.device_count, "devices_alive", alive, "models", (int)c->fleet.model_count,
-        "models_ready", ready, "modules", (int)c->fleet.module_count, "memory_unshared_bytes",
-        (json_int_t)unshared, "memory_shared_bytes", (json_int_t)shared, "requests",
-        (json_int_t)requests, "errors", (json_int_t)errors);
+    for (uint32_t i = 0; i < c->fleet.model_count; i++) {
+        bool staged = model_is_staged(&c->fleet.models[i]);
+        models += !staged;
+        ready += !staged && servable(c, &c->fleet.models[i]);
+    }
+    json_t *o = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I}", "version",
+                          S2M3_VERSION, "fleet", c->fleet.id, "table_version",
+                          (json_int_t)c->fleet.version, "devices", (int)c->fleet.device_count,
+                          "devices_alive", alive, "models", models, "models_ready", ready,
+                          "modules", (int)c->fleet.module_count, "memory_unshared_bytes",
+                          (json_int_t)unshared, "memory_shared_bytes", (json_int_t)shared,
+                          "requests", (json_int_t)requests, "errors", (json_int_t)errors);
     monitor_unlock(&c->lock);
     net_reply_json(r, 200, o);
 }

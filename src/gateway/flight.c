@@ -4,8 +4,9 @@
  * at once, wait for all.  The first that fails ends the others of the attempt.  What a dead device
  * caused is tried again on other replicas; encoders that have run answer from their cache then.
  *
- * Threads: the handler's thread and up to WORKERS_MAX - 1 more pull instances from the list; heads
- * stand behind the encoders in it, so a waiting head never keeps an encoder from starting. */
+ * Threads: the handler's thread and up to WORKERS_MAX - 1 more pull instances from the list; what
+ * an instance takes from stands before it there, so a waiting one never keeps that from starting.
+ * What is made for each candidate comes candidate by candidate, so that few wait at once. */
 #include "base/cancel.h"
 #include "base/clock.h"
 #include "gateway/internal.h"
@@ -36,8 +37,10 @@ struct attempt {
     uint32_t number;
     struct instance *list;
     int count;
-    int call_device[PROGRAM_CALLS_MAX];  /* of calls that others deliver to or from */
     const struct table_module *unplaced; /* the module that no device was found for */
+    int once;                            /* instances of calls made once: they come first */
+    int each;                            /* calls made for each candidate */
+    int rank[PROGRAM_CALLS_MAX];         /* of a call among those of its kind */
     atomic_int next;
     atomic_bool failed;
     struct cancel *cancel; /* fired by the client, or by the first failure */
@@ -45,23 +48,28 @@ struct attempt {
 
 /* ---- which instances, and where ------------------------------------------------------------- */
 
-static int instances_of(const struct flight *f, const struct program_call *c)
+static struct instance *instance_of(const struct attempt *a, int call, int item)
 {
-    return c->each ? f->request->candidate_count : 1;
+    bool each = a->flight->program->calls[call].each;
+    return &a->list[each ? a->once + item * a->each + a->rank[call] : a->rank[call]];
 }
 
 static bool make_list(struct attempt *a, struct err *e)
 {
-    const struct flight *f = a->flight;
-    int n = 0;
-    for (int c = 0; c < f->program->call_count; c++)
-        n += instances_of(f, &f->program->calls[c]);
-    a->list = calloc((size_t)n + 1, sizeof(*a->list));
-    if (!a->list)
+    const struct program *p = a->flight->program;
+    int items = a->flight->request->candidate_count;
+    for (int c = 0; c < p->call_count; c++)
+        a->rank[c] = p->calls[c].each ? a->each++ : a->once++;
+    a->count = a->once + a->each * items;
+    a->list = calloc((size_t)a->count + 1, sizeof(*a->list));
+    if (!a->list) {
+        int n = a->count;
+        a->count = 0;
         return err_set(e, ERR_MEMORY, "gateway: no memory for %d calls", n);
-    for (int c = 0; c < f->program->call_count; c++)
-        for (int i = 0; i < instances_of(f, &f->program->calls[c]); i++)
-            a->list[a->count++] = (struct instance){.call = c, .item = i};
+    }
+    for (int c = 0; c < p->call_count; c++)
+        for (int i = 0; i < (p->calls[c].each ? items : 1); i++)
+            *instance_of(a, c, i) = (struct instance){.call = c, .item = i, .device = -1};
     return true;
 }
 
@@ -77,7 +85,7 @@ static double sources(const struct attempt *a, const struct program_call *c, int
             from[(*count)++] = self;
             bytes += (double)mem_size(request_media(a->flight->request, c, in->kind, item));
         } else {
-            from[(*count)++] = a->call_device[in->call];
+            from[(*count)++] = instance_of(a, in->call, item)->device;
             bytes += (double)in->bytes;
         }
     }
@@ -112,7 +120,6 @@ static bool place(struct attempt *a, const bool *banned, struct err *e)
         for (uint32_t r = 0; r < x->module->replica_count; r++)
             if ((int)x->module->replicas[r].device == x->device)
                 x->expected_ms = x->module->replicas[r].run_ms;
-        a->call_device[x->call] = x->device;
         load_begin(f->gateway->load, f->table->devices[x->device].id, x->expected_ms);
     }
     return true;
@@ -153,18 +160,28 @@ static void add_inputs(const struct flight *f, const struct program_call *c, int
     }
 }
 
+/* A call's name in the messages; of those for each candidate with its number. */
+static void name_call(const struct program_call *c, int item, char to[WIRE_ID_MAX])
+{
+    if (c->each)
+        (void)snprintf(to, WIRE_ID_MAX, "%.50s#%d", c->id, item);
+    else
+        memcpy(to, c->id, WIRE_ID_MAX);
+}
+
 /* Whom this call's outputs go to. */
-static void add_targets(const struct attempt *a, int call, struct call *m)
+static void add_targets(const struct attempt *a, const struct instance *x, struct call *m)
 {
     const struct program *p = a->flight->program;
     for (int c = 0; c < p->call_count; c++)
         for (int i = 0; i < p->calls[c].input_count; i++) {
             const struct program_input *in = &p->calls[c].inputs[i];
-            if (in->media || in->call != call || m->target_count >= WIRE_TARGETS_MAX)
+            if (in->media || in->call != x->call || m->target_count >= WIRE_TARGETS_MAX)
                 continue;
             struct call_target *t = &m->targets[m->target_count++];
-            memcpy(t->device, a->flight->table->devices[a->call_device[c]].id, sizeof(t->device));
-            memcpy(t->call, p->calls[c].id, sizeof(t->call));
+            int device = instance_of(a, c, x->item)->device;
+            memcpy(t->device, a->flight->table->devices[device].id, sizeof(t->device));
+            name_call(&p->calls[c], x->item, t->call);
             memcpy(t->output, in->output, sizeof(t->output));
             memcpy(t->port, in->port, sizeof(t->port));
             t->reserve = reserve_of(&p->calls[c]);
@@ -194,10 +211,7 @@ static void fill_call(const struct attempt *a, const struct instance *x, struct 
     const struct flight *f = a->flight;
     const struct program_call *c = &f->program->calls[x->call];
     (void)snprintf(m->key.request, sizeof(m->key.request), "%s", f->id);
-    if (c->each)
-        (void)snprintf(m->key.call, sizeof(m->key.call), "%.50s#%d", c->id, x->item);
-    else
-        memcpy(m->key.call, c->id, sizeof(m->key.call));
+    name_call(c, x->item, m->key.call);
     m->key.attempt = a->number;
     m->module = c->module;
     m->deadline_ms = (uint64_t)clock_left_ms(f->deadline_ns, 3600000);
@@ -206,8 +220,7 @@ static void fill_call(const struct attempt *a, const struct instance *x, struct 
     m->generate = c->generate;
     m->generation = c->generate ? generation_of(f) : NULL;
     add_inputs(f, c, x->item, m);
-    if (!c->each)
-        add_targets(a, x->call, m);
+    add_targets(a, x, m);
     add_returns(f->program, x->call, m);
 }
 

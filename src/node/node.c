@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/num.h"
 #include "base/parse.h"
+#include "node/check.h"
 #include "node/internal.h"
 
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #define PROCESSORS_MAX 64
 #define ECHO_MAX (1u << 20)
 #define MEASURE_MAX (256u << 10)
+#define CHECK_MAX (4u << 20)
 
 /* ---- emulation ------------------------------------------------------------------------------ */
 
@@ -126,6 +128,8 @@ static const struct net_route routes[] = {
      "Take a new routing table", "application/json", NULL},
     {"POST", "/s2m3/v1/measure", MEASURE_MAX, NET_NEEDS_LENGTH, handle_measure,
      "Measure a module on this device", "application/json", NULL},
+    {"POST", "/s2m3/v1/check", CHECK_MAX, NET_NEEDS_LENGTH, node_handle_check,
+     "Compare a model with its modules, bit for bit", "application/json", NULL},
     {"GET", "/s2m3/v1/ping", 0, NET_CONTROL, handle_ping, "Round trip of the link", NULL, NULL},
     {"POST", "/s2m3/v1/echo", ECHO_MAX, NET_CONTROL, handle_echo, "Bandwidth of the link", NULL,
      NULL},

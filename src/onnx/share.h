@@ -91,3 +91,6 @@ void share_free(struct share *s);
 /* Writes module number i to FOLDER/module.onnx and FOLDER/weights.bin (none when it has no constant
  * of 1 KiB and more); the folder must be there. */
 bool share_write(const struct share *s, size_t i, const char *folder, struct err *e);
+/* The same, its inputs under other names: one for each, all different, none like out0. */
+bool share_write_as(const struct share *s, size_t i, const char *const *names, const char *folder,
+                    struct err *e);

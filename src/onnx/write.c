@@ -31,8 +31,9 @@ struct writer {
     const struct share_module *module;
     const struct fgraph *g;
     struct onnx *m;
-    uint32_t *port;   /* owned: value to port number + 1 */
-    uint32_t *output; /* owned: value to output number + 1 */
+    const char *const *names; /* of inputs; NULL: canonical ones */
+    uint32_t *port;           /* owned: value to port number + 1 */
+    uint32_t *output;         /* owned: value to output number + 1 */
     const char *folder;
     int fd; /* of weights.bin, or -1 */
     uint64_t offset;
@@ -58,10 +59,19 @@ static bool looks_canonical(struct span s)
     return stem != 0;
 }
 
-static void name_plain(struct buf *b, uint32_t field, struct span s)
+/* Is it the name of a port? */
+static bool is_taken(const struct writer *w, struct span s)
+{
+    for (size_t i = 0; w->names && i < w->module->input_count; i++)
+        if (span_is(s, w->names[i]))
+            return true;
+    return looks_canonical(s);
+}
+
+static void name_plain(const struct writer *w, struct buf *b, uint32_t field, struct span s)
 {
     char text[ONNX_NAME_MAX + 3];
-    if (!looks_canonical(s) || s.size > ONNX_NAME_MAX) {
+    if (!is_taken(w, s) || s.size > ONNX_NAME_MAX) {
         emit_bytes(b, field, s.data, s.size);
         return;
     }
@@ -77,16 +87,18 @@ static void name_value(const struct writer *w, struct buf *b, uint32_t field, ui
     const struct gvalue *v = &w->m->values.items[id];
     uint32_t value = v->graph == ONNX_MAIN ? w->g->of_value[id] : 0;
     const struct fvalue *f = &w->g->values.items[value];
-    if (value && w->port[value]) {
+    if (value && w->port[value] && w->names) {
+        emit_text(b, field, w->names[w->port[value] - 1]);
+    } else if (value && w->port[value]) {
         (void)snprintf(text, sizeof(text), "in%u", w->port[value] - 1);
         emit_text(b, field, text);
     } else if (value && w->output[value]) {
         (void)snprintf(text, sizeof(text), "out%u", w->output[value] - 1);
         emit_text(b, field, text);
     } else if (value && f->kind == FV_NODE && f->origin != ONNX_NONE) {
-        name_plain(b, field, w->m->values.items[f->origin].name);
+        name_plain(w, b, field, w->m->values.items[f->origin].name);
     } else {
-        name_plain(b, field, v->name);
+        name_plain(w, b, field, v->name);
     }
 }
 
@@ -105,7 +117,7 @@ static void name_made(const struct writer *w, struct buf *b, uint32_t field, uin
 {
     uint32_t value = w->m->values.items[id].graph == ONNX_MAIN ? w->g->of_value[id] : 0;
     if (value && w->g->values.items[value].origin != id)
-        name_plain(b, field, w->m->values.items[id].name);
+        name_plain(w, b, field, w->m->values.items[id].name);
     else
         name_value(w, b, field, id);
 }
@@ -316,7 +328,7 @@ static void name_dim(const struct writer *w, struct buf *dim, uint32_t value, in
     emit_text(dim, 2, text);
 }
 
-static void write_port(const struct writer *w, struct buf *out, uint32_t field,
+static void write_port(const struct writer *w, struct buf *out, uint32_t field, const char *name,
                        const struct port *p, uint32_t value, struct dim_names *names)
 {
     struct buf info = BUF_INIT(65536), type = BUF_INIT(65536), tensor = BUF_INIT(65536),
@@ -332,7 +344,7 @@ static void write_port(const struct writer *w, struct buf *out, uint32_t field,
     emit_number(&tensor, 1, (uint64_t)dtype_onnx(p->dtype));
     (void)emit_message(&tensor, 2, &shape);
     (void)emit_message(&type, 1, &tensor);
-    emit_text(&info, 1, p->name);
+    emit_text(&info, 1, name);
     (void)emit_message(&info, 2, &type);
     (void)emit_message(out, field, &info);
 }
@@ -363,9 +375,11 @@ static bool write_ports(const struct writer *w, struct buf *out)
     if (!names.ids)
         return err_set(w->e, ERR_MEMORY, "module: no memory");
     for (size_t i = 0; i < w->module->input_count; i++)
-        write_port(w, out, GP_INPUT, &w->module->inputs[i], w->x->ports.items[i], &names);
+        write_port(w, out, GP_INPUT, w->names ? w->names[i] : w->module->inputs[i].name,
+                   &w->module->inputs[i], w->x->ports.items[i], &names);
     for (size_t i = 0; i < w->module->output_count; i++)
-        write_port(w, out, GP_OUTPUT, &w->module->outputs[i], w->x->outputs.items[i], &names);
+        write_port(w, out, GP_OUTPUT, w->module->outputs[i].name, &w->module->outputs[i],
+                   w->x->outputs.items[i], &names);
     free(names.ids);
     return true;
 }
@@ -423,11 +437,18 @@ static bool writer_init(struct writer *w)
 
 bool share_write(const struct share *s, size_t i, const char *folder, struct err *e)
 {
+    return share_write_as(s, i, NULL, folder, e);
+}
+
+bool share_write_as(const struct share *s, size_t i, const char *const *names, const char *folder,
+                    struct err *e)
+{
     const struct module_detail *d = s->modules[i].detail;
     struct writer w = {.x = &d->x,
                        .module = &s->modules[i],
                        .g = d->m->g,
                        .m = d->m->g->m,
+                       .names = names,
                        .folder = folder,
                        .fd = -1,
                        .e = e};

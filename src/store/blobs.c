@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/sync.h"
+#include "store/bundle.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -240,14 +241,42 @@ bool blobs_put(struct blobs *b, const void *data, size_t size, struct digest *re
     return ok;
 }
 
+bool blobs_put_module(struct blobs *b, const char *folder, struct digest *ret, struct err *e)
+{
+    char *file = NULL, *to = NULL;
+    int fd = -1;
+    bool ok = bundle_make(folder, &file, e);
+    if (ok && (fd = open(file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+        ok = err_errno(e, ERR_IO, errno, "%s", file);
+    ok = ok && digest_of_fd(fd, ret, e) && (to = path_of(b, "blobs", ret->hex, e));
+    if (ok && (fchmod(fd, 0400) != 0 || fsync(fd) != 0 || rename(file, to) != 0))
+        ok = err_errno(e, ERR_IO, errno, "%s", to);
+    if (fd >= 0)
+        close(fd);
+    free(file);
+    free(to);
+    return ok;
+}
+
+/* Makes what of the folder is missing. */
+static bool fill_module(const char *blob, const char *folder, const char *file, const char *digest,
+                        struct err *e)
+{
+    bool bundle;
+    if (file_exists(file))
+        return true;
+    if (!bundle_open(blob, folder, &bundle, e))
+        return err_prefix(e, "module %.16s", digest);
+    return bundle || link(blob, file) == 0 || errno == EEXIST ||
+           err_errno(e, ERR_IO, errno, "module %.16s", digest);
+}
+
 bool blobs_module_folder(struct blobs *b, const char *digest, char **ret, struct err *e)
 {
     char *folder = path_of(b, "modules", digest, e);
     char *blob = folder ? path_of(b, "blobs", digest, e) : NULL;
     char *file = blob ? text_format("%s/module.onnx", folder) : NULL;
-    bool ok = file && file_make_dirs(folder, e);
-    if (ok && !file_exists(file) && link(blob, file) != 0 && errno != EEXIST)
-        ok = err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "module %.16s", digest);
+    bool ok = file && file_make_dirs(folder, e) && fill_module(blob, folder, file, digest, e);
     free(blob);
     free(file);
     if (!ok) {

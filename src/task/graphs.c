@@ -32,7 +32,7 @@ static bool is_loop_port(const char *name)
 
 /* A past, or states to look at and logits for each token.  Without the logits, a graph with states
  * is an encoder that looks at another's. */
-static bool is_decoder(const struct model_graph *g)
+bool model_generates(const struct model_graph *g)
 {
     bool past = false, states = false, logits = false;
     for (int i = 0; i < g->input_count; i++) {
@@ -78,7 +78,7 @@ static bool is_tokens(const struct port *p)
            (has(p->name, "ids") || has(p->name, "mask") || has(p->name, "token"));
 }
 
-static bool media_of(const struct port *p, enum media_kind *ret)
+bool model_input_media(const struct port *p, enum media_kind *ret)
 {
     if (is_sound(p))
         *ret = MEDIA_AUDIO;
@@ -223,7 +223,7 @@ static bool connect_by_shape(const struct deduction *d, int graph, const struct 
 /* ---- roles ---------------------------------------------------------------------------------- */
 
 /* "logits_per_image" is a similarity of two media, no class. */
-static bool is_logits(const char *name)
+bool model_is_logits(const char *name)
 {
     return has(name, "logits") && !has(name, "logits_per");
 }
@@ -231,7 +231,7 @@ static bool is_logits(const char *name)
 static bool has_logits(const struct model_graph *g)
 {
     for (int i = 0; i < g->output_count; i++)
-        if (is_logits(g->outputs[i].name))
+        if (model_is_logits(g->outputs[i].name))
             return true;
     return false;
 }
@@ -244,7 +244,7 @@ static int result_of(const struct model_graph *g, enum role role)
         const struct port *p = &g->outputs[i];
         if (p->dtype != DT_F32 || p->shape.rank != 2 || has(p->name, "logits_per"))
             continue;
-        if (role == ROLE_ENCODER ? has(p->name, "embed") : is_logits(p->name))
+        if (role == ROLE_ENCODER ? has(p->name, "embed") : model_is_logits(p->name))
             return i;
         if (first < 0)
             first = i;
@@ -267,7 +267,7 @@ static bool own_feed(struct deduction *d, int graph, int input)
         *f = (struct feed){.kind = FROM_LOOP};
     } else if (!connect_by_name(d, graph, p->name, f)) {
         *f = (struct feed){.kind = FROM_GRAPH, .graph = -1};
-        if (media_of(p, &f->media)) {
+        if (model_input_media(p, &f->media)) {
             f->kind = FROM_MEDIA;
             info->reads[f->media] = true;
         }
@@ -354,7 +354,7 @@ bool deduce_graphs(struct deduction *d)
             s->graphs[g].output_count > MODEL_PORTS_MAX)
             return err_set(d->e, ERR_TOO_LARGE, "%.100s.onnx: more than %d ports",
                            s->graphs[g].name, MODEL_PORTS_MAX);
-        if (is_decoder(&s->graphs[g]))
+        if (model_generates(&s->graphs[g]))
             d->graphs[g].role = ROLE_DECODER;
     }
     for (int g = 0; g < s->graph_count; g++)

@@ -28,11 +28,14 @@
  * alone: such a model should say "logit_scale".  Inputs that a processor names otherwise are
  * refused.  Sequence outputs without a vector (mean pooling) are no feature-extraction.
  *
+ * A graph need not be a whole file: coord/cut.h gives the outputs of one file that depend on
+ * different inputs as graphs of their own, of one name, so a whole model looks like its parts.
+ *
  * Threads: pure functions. */
 #pragma once
 #include "task/program.h"
 
-#define MODEL_GRAPHS_MAX 16
+#define MODEL_GRAPHS_MAX 32
 #define MODEL_PORTS_MAX 256
 #define MODEL_SCALE_MAX 1e6
 
@@ -60,6 +63,13 @@ struct model_source {
  * devices need],"dims":{digest:{"PORT.INDEX":value}}}; dims: sizes of dynamic dims to measure a
  * module with.  Errors name the file or port and what is missing. */
 bool model_deduce(const struct model_source *s, json_t **ret, struct err *e);
+
+/* Is the graph run by the decode loop? */
+bool model_generates(const struct model_graph *g);
+/* Does an output of that name hold scores of classes or tokens? */
+bool model_is_logits(const char *output);
+/* The kind of media that an input is, by its name, type and rank; false: none. */
+bool model_input_media(const struct port *input, enum media_kind *ret);
 
 /* The programs of such an object; *ret is an array of *count, free each and the array. */
 bool model_programs(const json_t *programs, struct program ***ret, int *count, struct err *e);

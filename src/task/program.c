@@ -222,9 +222,12 @@ static bool check_input(const struct program *p, const struct program_call *c, i
         return true;
     }
     const struct program_call *from = &p->calls[in->call];
-    if (from->each || from->generate)
+    if (from->generate || from->each != c->each)
         return err_set(e, ERR_UNSUPPORTED, "program: call '%s' takes from '%s', which %s", c->id,
-                       from->id, from->each ? "is made for each candidate" : "generates");
+                       from->id,
+                       from->generate ? "generates"
+                       : from->each   ? "is made for each candidate"
+                                      : "is not made for each candidate");
     for (int i = 0; i < index; i++)
         if (!c->inputs[i].media && strcmp(c->inputs[i].port, in->port) == 0)
             return err_set(e, ERR_INVALID, "program: call '%s' gets its input '%.60s' twice", c->id,
@@ -235,13 +238,16 @@ static bool check_input(const struct program *p, const struct program_call *c, i
 /* A candidate is one text or one picture. */
 static bool check_each(const struct program_call *c, struct err *e)
 {
-    bool one = c->input_count == 1 && c->inputs[0].media && c->inputs[0].kind != MEDIA_AUDIO &&
-               !c->generate;
-    return !c->each || one ||
+    int media = 0;
+    bool sound = false;
+    for (int i = 0; i < c->input_count; i++) {
+        media += c->inputs[i].media;
+        sound = sound || (c->inputs[i].media && c->inputs[i].kind == MEDIA_AUDIO);
+    }
+    return !c->each || (media <= 1 && !sound && !c->generate) ||
            err_set(e, ERR_UNSUPPORTED,
                    "program: call '%s' is made for each candidate, so it should run on one text or "
-                   "picture and "
-                   "nothing else",
+                   "picture",
                    c->id);
 }
 

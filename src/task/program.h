@@ -3,12 +3,13 @@
  * A program is a small graph of calls.  A call's inputs come from the request's media (turned into
  * tensors by a processor on the device that runs the call) or from an output of an earlier call.  A
  * call marked `each` stands for one call per candidate of the request (a label's text, a picture to
- * be ranked); it has the batch size 1 each time, so its bits never depend on its neighbours.
+ * be ranked); it has the batch size 1 each time, so its bits never depend on its neighbours.  One
+ * that takes from another such call takes what that made of the same candidate.
  *
  * What program_from_json() holds to, so that nobody after it needs to look again: calls take from
- * earlier calls only, and from none that is made for each candidate or that generates; a call reads
- * each kind of media once; a call for each candidate reads one text or picture and nothing else;
- * indices, names, digests and counts are within their bounds.
+ * earlier calls only, and from none that generates; what is made for each candidate goes only to
+ * such calls, and they take nothing else but one text or picture (no sound); a call reads each kind
+ * of media once; indices, names, digests and counts are within their bounds.
  *
  * Nothing here knows a model: task/model.h works programs out of a model's files.
  * Immutable once made; any thread.  Programs travel as JSON in the routing table and are checked
@@ -19,7 +20,7 @@
 #include "tensor/tensor.h"
 #include "wire/limits.h"
 
-#define PROGRAM_CALLS_MAX 16
+#define PROGRAM_CALLS_MAX 32
 #define PROGRAM_INPUTS_MAX 16
 #define PROGRAM_LABELS_MAX 100000
 #define PROGRAM_TEMPLATE_MAX 512    /* bytes of a hypothesis template, with the 0 */

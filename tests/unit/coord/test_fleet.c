@@ -66,7 +66,7 @@ static void beat(struct world *w, const char *id, const char *digest, enum modul
     assert_true(fleet_heartbeat(&w->fleet, d, &h, &e));
 }
 
-static void add_model(struct world *w, const char *name, const char *digest)
+static void enter(struct world *w, const char *name, const char *digest, bool stage)
 {
     struct err e;
     struct module m = {.file_bytes = 100, .weight_bytes = 90, .gflop = 0.5};
@@ -74,8 +74,13 @@ static void add_model(struct world *w, const char *name, const char *digest)
     (void)snprintf(m.name, sizeof(m.name), "vision");
     json_t *model =
         json_pack("{s:[s],s:[],s:[],s:[s]}", "modules", digest, "programs", "blobs", "tasks", "x");
-    if (!fleet_add_model(&w->fleet, name, model, &m, 1, &e))
+    if (!(stage ? fleet_stage : fleet_add_model)(&w->fleet, name, model, &m, 1, &e))
         fail_msg("%s", e.text);
+}
+
+static void add_model(struct world *w, const char *name, const char *digest)
+{
+    enter(w, name, digest, false);
 }
 
 static int replicas(struct world *w, const char *digest, int *serving)
@@ -208,6 +213,60 @@ static void unknown_times_follow_the_speeds(void **state)
     close_world(&w, true);
 }
 
+static uint32_t models_in_table(struct world *w)
+{
+    struct err e;
+    struct table *t = fleet_table(&w->fleet, &e);
+    uint32_t n = t->model_count;
+    table_unref(t);
+    return n;
+}
+
+/* A model's new form stands beside the old one until it is committed, and no request sees it. */
+static void staged_forms_wait_for_the_commit(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    struct err e;
+    open_world(&w);
+    add_model(&w, "one", D1);
+    enter(&w, "one", D2, true);
+    enter(&w, "two", D2, true);
+    assert_int_equal(models_in_table(&w), 1);
+    assert_non_null(fleet_module(&w.fleet, D1));
+    assert_non_null(fleet_module(&w.fleet, D2));
+    assert_true(fleet_commit(&w.fleet, &e));
+    assert_int_equal(models_in_table(&w), 2);
+    assert_null(fleet_module(&w.fleet, D1));
+    assert_int_equal(fleet_users(&w.fleet, D2), 2);
+    close_world(&w, false);
+
+    open_world(&w); /* it is written down */
+    assert_int_equal(w.fleet.model_count, 2);
+    assert_string_equal(fleet_model(&w.fleet, "one")->modules[0].hex, D2);
+    enter(&w, "two", D1, true);
+    fleet_unstage(&w.fleet);
+    assert_int_equal(w.fleet.model_count, 2);
+    assert_null(fleet_module(&w.fleet, D1));
+    close_world(&w, true);
+}
+
+/* What was staged when the coordinator ended is as if it had never been. */
+static void a_restart_forgets_what_is_staged(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    open_world(&w);
+    add_model(&w, "one", D1);
+    enter(&w, "one", D2, true);
+    close_world(&w, false);
+    open_world(&w);
+    assert_int_equal(w.fleet.model_count, 1);
+    assert_int_equal(w.fleet.module_count, 1);
+    assert_string_equal(fleet_model(&w.fleet, "one")->modules[0].hex, D1);
+    close_world(&w, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -216,6 +275,8 @@ int main(void)
         cmocka_unit_test(removing_keeps_what_others_use),
         cmocka_unit_test(a_restart_finds_it_all),
         cmocka_unit_test(unknown_times_follow_the_speeds),
+        cmocka_unit_test(staged_forms_wait_for_the_commit),
+        cmocka_unit_test(a_restart_forgets_what_is_staged),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -13,7 +13,16 @@
 #define LABELS "{'kind':'labels','call':0,'output':'logits'}"
 #define PROGRAM(calls, answer, more) "{'task':'t','calls':[" calls "],'answer':" answer more "}"
 
+/* For each candidate two calls, the second behind the first. */
+#define CHAIN                                                                                      \
+    PROGRAM(VISION "," EACH ",{'id':'u','module':'@E','each':true,'inputs':[{'call':1,'output':"   \
+                   "'o','port':'p','bytes':4}]}",                                                  \
+            "{'kind':'similarity','call':0,'output':'a','other':2,'other_output':'b','scale':1.5," \
+            "'rank':false}",                                                                       \
+            "")
+
 static const char *const right[] = {
+    CHAIN,
     PROGRAM(VISION, "{'kind':'vector','call':0,'output':'embeds'}", ""),
     PROGRAM(VISION, LABELS, ",'labels':['cat','Hündin','']"),
     PROGRAM(VISION, "{'kind':'labels','call':0,'output':'x','independent':true}", ""),
@@ -51,7 +60,7 @@ static void there_and_back(void **state)
 static void fields_arrive(void **state)
 {
     (void)state;
-    struct program *p = test_program(right[3]);
+    struct program *p = test_program(right[4]);
     assert_int_equal(p->call_count, 2);
     assert_int_equal(p->calls[1].inputs[0].kind, MEDIA_TEXT);
     assert_string_equal(p->calls[1].inputs[0].config.hex, test_digest('d').hex);
@@ -61,12 +70,15 @@ static void fields_arrive(void **state)
     assert_true(program_reads(p, MEDIA_IMAGE, false) && program_reads(p, MEDIA_TEXT, true));
     assert_false(program_reads(p, MEDIA_TEXT, false) || program_reads(p, MEDIA_AUDIO, false));
     program_free(p);
-    p = test_program(right[4]);
+    p = test_program(right[5]);
     assert_true(p->calls[1].generate);
     assert_string_equal(p->calls[1].inputs[0].port, "encoder_hidden_states");
     assert_int_equal(json_integer_value(json_object_get(p->generation, "max_new_tokens")), 5);
     program_free(p);
-    p = test_program(right[1]);
+    p = test_program(CHAIN);
+    assert_true(p->calls[2].each && p->answer.other == 2);
+    program_free(p);
+    p = test_program(right[2]);
     assert_int_equal(p->label_count, 3);
     assert_string_equal(p->labels[1], "Hündin");
     program_free(p);
@@ -94,6 +106,10 @@ static const struct wrong wrong[] = {
     {PROGRAM(VISION "," FROM("h", "", "0"), LABELS, ""), ERR_INVALID, "'port'"},
     {PROGRAM(EACH "," FROM("h", "p", "0"), "{'kind':'labels','call':1,'output':'o'}", ""),
      ERR_UNSUPPORTED, "made for each candidate"},
+    {PROGRAM(VISION ",{'id':'t','module':'@B','each':true,'inputs':[{'call':0,'output':'o','port':"
+                    "'p'}]}",
+             LABELS, ""),
+     ERR_UNSUPPORTED, "not made for each candidate"},
     {PROGRAM("{'id':'g','module':'@A','generate':true,'inputs':[{'media':'image','config':'@C'}]}"
              "," FROM("h", "p", "0"),
              "{'kind':'labels','call':1,'output':'o'}", ",'generation':{}"),
@@ -161,7 +177,7 @@ static void counts_are_bounded(void **state)
     for (int i = 0; i < PROGRAM_CALLS_MAX; i++)
         json_array_append(calls, call);
     assert_null(program_from_json(o, &e));
-    assert_err(e, ERR_TOO_LARGE, "'calls' has 17 entries");
+    assert_err(e, ERR_TOO_LARGE, "'calls' has 33 entries");
     json_decref(o);
     o = test_json(PROGRAM(VISION, LABELS, ""));
     json_t *labels = json_array();
@@ -209,7 +225,7 @@ static void a_name_that_is_not_utf8_gives_no_json(void **state)
     p->answer.output[0] = (char)0xC3;
     assert_null(program_to_json(p));
     program_free(p);
-    p = test_program(right[1]);
+    p = test_program(right[2]);
     p->labels[0][0] = (char)0xFF;
     assert_null(program_to_json(p));
     program_free(p);

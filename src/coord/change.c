@@ -1,0 +1,350 @@
+/* change.c - the steps of a change. */
+#include "coord/change.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "coord/ask.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SERVE_MS 180000
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+/* The models of the registry that can be cut again: names and files, copied out of the lock. */
+static json_t *registry(struct coord *c)
+{
+    json_t *list = json_array();
+    monitor_lock(&c->lock);
+    for (uint32_t i = 0; i < c->fleet.model_count; i++) {
+        json_t *files = json_object_get(c->fleet.models[i].model, "files");
+        if (json_is_array(files))
+            json_array_append_new(list, json_pack("{s:s,s:o}", "name", c->fleet.models[i].name,
+                                                  "files", json_deep_copy(files)));
+    }
+    monitor_unlock(&c->lock);
+    return list;
+}
+
+static int files_of(const struct change *x)
+{
+    int n = 0;
+    for (int i = 0; i < x->count; i++)
+        n += x->given[i]->source.file_count;
+    return n;
+}
+
+/* As many of the others as can be compared at once. */
+static bool read_registry(struct change *x, struct err *e)
+{
+    json_t *list = registry(x->coord);
+    bool ok = true;
+    for (size_t i = 0; ok && i < json_array_size(list) && x->count < CUT_SOURCES_MAX; i++) {
+        const json_t *row = json_array_get(list, i);
+        const char *name = json_string_value(json_object_get(row, "name"));
+        ok = given_read(x->coord, name, json_object_get(row, "files"), &x->given[x->count], e);
+        if (ok && files_of(x) + x->given[x->count]->source.file_count > (int)SHARE_MODELS_MAX)
+            given_free(x->given[x->count]);
+        else if (ok)
+            x->count++;
+        else
+            err_prefix(e, "%s", name);
+    }
+    json_decref(list);
+    return ok;
+}
+
+/* ---- cutting -------------------------------------------------------------------------------- */
+
+/* What the registry has already keeps its bytes, its name and its figures. */
+static void take_known(struct change *x)
+{
+    struct coord *c = x->coord;
+    monitor_lock(&c->lock);
+    for (int i = 0; i < x->cut->module_count; i++) {
+        struct cut_module *m = &x->cut->modules[i];
+        const struct module *known = fleet_module_by_identity(&c->fleet, m->identity.hex);
+        if (!known || m->file)
+            continue;
+        m->digest = known->digest;
+        m->dims = json_incref(known->dims);
+    }
+    monitor_unlock(&c->lock);
+}
+
+static bool has_digest(const json_t *list, const char *digest)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        if (strcmp(json_string_value(json_array_get(list, i)), digest) == 0)
+            return true;
+    return false;
+}
+
+/* Whether a model of the registry consists of other modules than before. */
+static bool differs(struct change *x, int model)
+{
+    struct coord *c = x->coord;
+    json_t *fresh = cut_model_json(x->cut, model);
+    const json_t *now = json_object_get(fresh, "modules");
+    monitor_lock(&c->lock);
+    const struct model_entry *m = fleet_model(&c->fleet, x->given[model]->name);
+    bool same = m && m->module_count == json_array_size(now);
+    for (uint32_t i = 0; same && i < m->module_count; i++)
+        same = has_digest(now, m->modules[i].hex);
+    monitor_unlock(&c->lock);
+    json_decref(fresh);
+    return !same;
+}
+
+/* Makes the module a blob. */
+static bool write_module(struct change *x, int module, struct err *e)
+{
+    struct coord *c = x->coord;
+    char *folder = text_format("%s/cut", blobs_dir(c->blobs));
+    bool ok = folder && file_remove_tree(folder, e) && file_make_dirs(folder, e) &&
+              cut_write(x->cut, module, folder, e) &&
+              blobs_put_module(c->blobs, folder, &x->cut->modules[module].digest, e);
+    if (folder)
+        (void)file_remove_tree(folder, NULL);
+    free(folder);
+    return ok;
+}
+
+static bool write_modules(struct change *x, int model, struct err *e)
+{
+    bool *of_file = calloc((size_t)x->cut->module_count + 1, sizeof(bool)), ok = of_file != NULL;
+    if (!ok)
+        err_set(e, ERR_MEMORY, "coordinator: no memory");
+    for (int f = 0; ok && f < cut_file_count(x->cut, model); f++) {
+        (void)cut_file_modules(x->cut, model, f, of_file);
+        for (int i = 0; ok && i < x->cut->module_count; i++)
+            if (of_file[i] && !x->cut->modules[i].digest.hex[0])
+                ok = write_module(x, i, e);
+    }
+    free(of_file);
+    return ok;
+}
+
+static bool cut_all(struct change *x, struct err *e)
+{
+    struct cut_source *sources[CUT_SOURCES_MAX];
+    for (int i = 0; i < x->count; i++)
+        sources[i] = &x->given[i]->source;
+    if (!cut_find(sources, x->count, CUT_MIN_SHARE, &x->cut, e))
+        return false;
+    take_known(x);
+    for (int i = 0; i < x->count; i++) {
+        x->moves[i] = (i == 0 && x->adds) || differs(x, i);
+        if (x->moves[i] && !write_modules(x, i, e))
+            return false;
+    }
+    return true;
+}
+
+/* ---- checking and measuring ----------------------------------------------------------------- */
+
+static bool check(struct change *x, int model, struct err *e)
+{
+    char output[TENSOR_NAME_MAX];
+    double d;
+    const char *name = x->given[model]->name;
+    if (!ask_check(x->coord, x->cut, model, &d, output, e))
+        return err_prefix(e, "model '%s'", name);
+    x->differences[model] = d;
+    if (d >= 0 && d <= x->tolerance)
+        return true;
+    if (d < 0)
+        return err_set(e, ERR_UNSUPPORTED,
+                       "model '%s': cut into modules it answers differently (output '%s'), by no "
+                       "number that a tolerance could name",
+                       name, output);
+    return err_set(e, ERR_UNSUPPORTED,
+                   "model '%s': cut into modules it answers differently, by up to %.9g (output "
+                   "'%s'); --tolerance %.9g would let that pass",
+                   name, d, output, d);
+}
+
+static bool check_and_measure(struct change *x, struct err *e)
+{
+    for (int i = 0; i < x->count; i++)
+        if (x->moves[i] && !check(x, i, e))
+            return false;
+    for (int i = 0; i < x->cut->module_count; i++)
+        if (x->cut->modules[i].used && x->cut->modules[i].digest.hex[0] &&
+            !ask_measure(x->coord, &x->cut->modules[i], e))
+            return false;
+    return true;
+}
+
+/* ---- taking over ---------------------------------------------------------------------------- */
+
+/* Modules of the model's programs as rows of the fleet; *ret is free()d. */
+static bool rows_of(struct change *x, const json_t *model, struct module **ret, uint32_t *count,
+                    struct err *e)
+{
+    const json_t *digests = json_object_get(model, "modules");
+    struct module *rows = calloc(json_array_size(digests) + 1, sizeof(*rows));
+    if (!rows)
+        return err_set(e, ERR_MEMORY, "coordinator: no memory");
+    *ret = rows;
+    *count = 0;
+    for (int i = 0; i < x->cut->module_count; i++) {
+        const struct cut_module *m = &x->cut->modules[i];
+        if (!m->used || !has_digest(digests, m->digest.hex))
+            continue;
+        struct module *to = &rows[(*count)++];
+        *to = (struct module){.digest = m->digest,
+                              .weight_bytes = m->weight_bytes,
+                              .gflop = m->gflop,
+                              .output_bytes = m->output_bytes};
+        if (!m->file)
+            to->identity = m->identity;
+        memcpy(to->name, m->name, sizeof(to->name));
+        if (!blobs_size(x->coord->blobs, m->digest.hex, &to->file_bytes, e))
+            return false;
+    }
+    return true;
+}
+
+static bool stage_one(struct change *x, int model, struct err *e)
+{
+    struct module *rows = NULL;
+    uint32_t count;
+    json_t *o = cut_model_json(x->cut, model);
+    if (!o)
+        return err_set(e, ERR_MEMORY, "coordinator: no memory");
+    json_object_set(o, "files", x->given[model]->files);
+    json_object_set_new(o, "checked", json_string("whole"));
+    if (x->differences[model] > 0)
+        json_object_set_new(o, "difference", json_real(x->differences[model]));
+    bool ok =
+        rows_of(x, o, &rows, &count, e) &&
+        fleet_stage(&x->coord->fleet, x->given[model]->name, json_deep_copy(o), rows, count, e);
+    free(rows);
+    json_decref(o);
+    return ok;
+}
+
+static bool stage(struct change *x, struct err *e)
+{
+    struct coord *c = x->coord;
+    bool ok = true;
+    monitor_lock(&c->lock);
+    for (int i = 0; ok && i < x->count; i++)
+        ok = !x->moves[i] || stage_one(x, i, e);
+    ok = ok && coord_plan(c, true, false, e);
+    if (!ok)
+        fleet_unstage(&c->fleet);
+    coord_touch(c);
+    monitor_unlock(&c->lock);
+    return ok;
+}
+
+/* Every module of the model ready on a living device; a failed load ends the wait with its reason. */
+static bool serves(struct coord *c, const struct model_entry *m, struct err *e)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < m->module_count; i++) {
+        const struct module *x = fleet_module(&c->fleet, m->modules[i].hex);
+        bool ready = false;
+        for (uint32_t k = 0; x && k < x->desired_count; k++) {
+            const struct device *d = fleet_device(&c->fleet, x->desired[k]);
+            const struct module_report *r = d ? device_report(d, m->modules[i].hex) : NULL;
+            ready = ready || (r && r->state == MODULE_READY);
+            if (r && r->state == MODULE_FAILED)
+                err_set(e, ERR_UNSUPPORTED, "%s on %s: %s", x->name, d->join.name, r->error);
+        }
+        all = all && ready;
+    }
+    return all;
+}
+
+static bool all_serve(struct coord *c, struct err *e)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < c->fleet.model_count; i++)
+        if (model_is_staged(&c->fleet.models[i]))
+            all = serves(c, &c->fleet.models[i], e) && all;
+    return all;
+}
+
+/* Waits until what is staged serves, and puts it in the place of what was. */
+static bool take_over(struct change *x, struct err *e)
+{
+    struct coord *c = x->coord;
+    int64_t end = clock_deadline_ms(SERVE_MS);
+    bool ok = false;
+    *e = (struct err){0};
+    monitor_lock(&c->lock);
+    for (;;) {
+        ok = all_serve(c, e);
+        if (ok || e->text[0] || c->stop || clock_now_ns() >= end)
+            break;
+        (void)monitor_wait(&c->lock, clock_deadline_ms(50));
+    }
+    if (!ok && !e->text[0])
+        err_set(e, ERR_TIMEOUT, "model '%s': is not loaded after %d s", x->given[0]->name,
+                SERVE_MS / 1000);
+    ok = ok && fleet_commit(&c->fleet, e);
+    if (!ok)
+        fleet_unstage(&c->fleet);
+    coord_touch(c);
+    monitor_unlock(&c->lock);
+    coord_publish(c); /* the table in which it serves, before the answer */
+    return ok;
+}
+
+static bool run(struct change *x, struct err *e)
+{
+    if (!cut_all(x, e))
+        return false;
+    bool any = false;
+    for (int i = 0; i < x->count; i++)
+        any = any || x->moves[i];
+    return !any || (check_and_measure(x, e) && stage(x, e) && take_over(x, e));
+}
+
+/* ---- the whole ------------------------------------------------------------------------------ */
+
+bool change_add(struct change *x, const char *name, json_t *files, struct err *e)
+{
+    struct err first;
+    x->adds = true;
+    if (!given_read(x->coord, name, files, &x->given[0], e))
+        return false;
+    x->count = 1;
+    if (read_registry(x, &first) && run(x, &first))
+        return true;
+    bool others = false;
+    for (int i = 1; i < x->count; i++)
+        others = others || x->moves[i] || !x->cut;
+    if (!others) {
+        *e = first;
+        return false;
+    }
+    log_debug("coord", "%s: is cut alone: %s", name, first.text);
+    (void)snprintf(x->note, sizeof(x->note), "%s", first.text);
+    cut_free(x->cut);
+    x->cut = NULL;
+    while (x->count > 1) {
+        given_free(x->given[--x->count]);
+        x->moves[x->count] = false;
+    }
+    return run(x, e);
+}
+
+bool change_merge(struct change *x, struct err *e)
+{
+    return read_registry(x, e) && (x->count == 0 || run(x, e));
+}
+
+void change_clear(struct change *x)
+{
+    cut_free(x->cut);
+    for (int i = 0; i < x->count; i++)
+        given_free(x->given[i]);
+    *x = (struct change){0};
+}

@@ -1,0 +1,32 @@
+/* change.h - what models consist of, decided anew when one comes or goes.
+ *
+ * All models are cut together, so a model that comes may split modules of others further, and one
+ * that goes may make parts whole again.  The steps: read, cut, write new modules, check, measure,
+ * stage (coord/fleet.h), plan, wait until everything new serves, commit.  Until the commit, which is
+ * one transaction, all requests are answered as before; a failure or a crash before it leaves
+ * nothing but files to sweep.
+ *
+ * Where a model can't be cut together with the others (their check fails, old and new form have no
+ * room beside each other), it is cut alone; it then still shares the modules that are exactly alike.
+ *
+ * Threads: under coord.change, without coord.lock. */
+#pragma once
+#include "coord/given.h"
+
+struct change {
+    struct coord *coord;
+    struct given *given[CUT_SOURCES_MAX]; /* owned; first the model that comes, if one does */
+    int count;
+    bool adds;
+    double tolerance;            /* largest difference of an output that the check lets pass */
+    struct cut *cut;             /* owned */
+    bool moves[CUT_SOURCES_MAX]; /* takes a new form */
+    double differences[CUT_SOURCES_MAX];
+    char note[ERR_TEXT_MAX]; /* why a model was cut alone; empty: it was not */
+};
+
+/* name, files: of the model that comes. */
+bool change_add(struct change *x, const char *name, json_t *files, struct err *e);
+/* After a model went: makes whole again what no longer needs to be apart. */
+bool change_merge(struct change *x, struct err *e);
+void change_clear(struct change *x);
