@@ -21,7 +21,7 @@ struct option_row {
     const char *def; /* NULL: none */
     const char *help;
     const char *env; /* another name of the variable, or NULL */
-    double min, max; /* OPT_NUMBER */
+    double min, max; /* OPT_NUMBER: whole ones; OPT_BYTES: min only */
 };
 
 struct args;

@@ -19,7 +19,12 @@ static bool exchange(const struct args *a, const char *method, const char *path,
                      struct err *e)
 {
     struct net_client *client;
-    char *url = text_format("%s%s", args_text(a, "url"), path);
+    const char *base = args_text(a, "url");
+    size_t size_of_base = strlen(base);
+    if (strncmp(base, "http://", 7) != 0 && strncmp(base, "https://", 8) != 0)
+        return err_set(e, ERR_INVALID, "--url: '%.80s' should be http://ADDRESS:PORT", base);
+    size_of_base -= base[size_of_base - 1] == '/';
+    char *url = text_format("%.*s%s", (int)size_of_base, base, path);
     if (!url || !net_client_open(NULL, &client, e)) {
         free(url);
         return false;

@@ -23,13 +23,15 @@ static int row_index(const struct command *c, const char *name, size_t length)
 static bool check_value(const struct option_row *row, const char *value, struct err *e)
 {
     char what[80];
-    uint64_t bytes;
-    double number;
+    uint64_t bytes, number;
     (void)snprintf(what, sizeof(what), "--%s", row->name);
     if (row->kind == OPT_BYTES)
-        return parse_bytes(what, value, &bytes, e);
+        return parse_bytes(what, value, &bytes, e) &&
+               ((double)bytes >= row->min ||
+                err_set(e, ERR_INVALID, "%s: '%.60s' is less than %.0f bytes", what, value,
+                        row->min));
     if (row->kind == OPT_NUMBER)
-        return parse_double(what, value, row->min, row->max, &number, e);
+        return parse_u64(what, value, (uint64_t)row->min, (uint64_t)row->max, &number, e);
     return true;
 }
 

@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define JOIN_MS 15000
+#define JOIN_LOOK_MS 100 /* between two looks whether it is to end */
 #define GRACE_MS 5000
 #define GROUPS_MAX 4
 #define PEER_CALLS_MAX 1536 /* of NET_CONNECTIONS_DEFAULT connections */
@@ -32,6 +33,7 @@ struct process {
     const struct args *args;
     char *data_dir;
     int lock_fd;
+    sigset_t ends; /* signals that end it; blocked */
     struct blobs *blobs;
     struct net_client *client;
     struct table_slot slot;
@@ -54,17 +56,18 @@ static char *default_data_dir(void)
 }
 
 /* "127.0.0.1:7070" or "[::1]:7070" to host and port; other hosts than this machine are refused for now. */
-static bool parse_address(const char *what, const char *text, char *host, size_t size,
+static bool parse_address(const struct args *a, const char *what, char *host, size_t size,
                           uint16_t *port, struct err *e)
 {
+    const char *text = args_text(a, what);
     const char *colon = strrchr(text, ':');
     uint64_t number;
     if (!colon || (size_t)(colon - text) >= size)
         return err_set(e, ERR_INVALID, "--%s: '%.80s' should be ADDRESS:PORT", what, text);
     bool brackets = *text == '[' && colon > text + 1 && colon[-1] == ']';
     (void)snprintf(host, size, "%.*s", (int)(colon - text) - 2 * brackets, text + brackets);
-    if (!parse_u64(what, colon + 1, 0, 65535, &number, e))
-        return false;
+    if (!parse_u64("port", colon + 1, 0, 65535, &number, e))
+        return err_prefix(e, "--%s: '%.80s'", what, text);
     *port = (uint16_t)number;
     if (!net_host_is_loopback(host))
         return err_set(
@@ -87,7 +90,7 @@ static bool start_listener(struct process *p, const char *what, const struct net
                                    .group_count = count,
                                    .public_checks = public,
                                    .max_ordinary = public ? 0 : PEER_CALLS_MAX};
-    if (!parse_address(what, args_text(p->args, what), host, sizeof(host), &o.port, e))
+    if (!parse_address(p->args, what, host, sizeof(host), &o.port, e))
         return false;
     if (!net_server_start(&o, ret, e))
         return err_prefix(e, "--%s %s", what, args_text(p->args, what));
@@ -104,9 +107,20 @@ static const char *self_id(void *ctx)
     return p->node ? node_id(p->node) : "";
 }
 
+/* It may be meant: nothing stops a device from swapping.  Most often it is a slip. */
+static void warn_of_memory(uint64_t bytes)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    uint64_t all = pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : UINT64_MAX;
+    if (bytes > all)
+        log_warn("node", "--memory: %llu MB is more than this machine has (%llu MB)",
+                 (unsigned long long)(bytes / 1000000), (unsigned long long)(all / 1000000));
+}
+
 static bool create_node(struct process *p, struct err *e)
 {
     const struct args *a = p->args;
+    warn_of_memory(args_bytes(a, "memory"));
     struct node_options o = {
         .name = args_text(a, "name"),
         .data_dir = p->data_dir,
@@ -119,7 +133,7 @@ static bool create_node(struct process *p, struct err *e)
         .exec_kind = args_flag(a, "in-process") ? EXEC_LOCAL : EXEC_RUNNER,
         .runtime_path = args_text(a, "runtime"),
         .runner_path = "/proc/self/exe",
-        .cache_bytes = args_bytes(a, "cache"),
+        .cache_bytes = num_max(args_bytes(a, "cache"), 1), /* 0 would be the node's default */
         .add_counters = gateway_add_counters,
         .counters_ctx = p->gateway,
     };
@@ -145,9 +159,9 @@ static bool lock_data(struct process *p, struct err *e)
 }
 
 /* Names of devices are printed and logged on all machines of the fleet. */
-static bool check_name(const struct process *p, struct err *e)
+static bool check_name(const struct args *a, struct err *e)
 {
-    const char *name = args_text(p->args, "name");
+    const char *name = args_text(a, "name");
     size_t size = name ? strlen(name) : 0, plain = 0;
     while (plain < size && (unsigned char)name[plain] >= ' ' && name[plain] != 127)
         plain++;
@@ -156,15 +170,50 @@ static bool check_name(const struct process *p, struct err *e)
                    WIRE_NAME_MAX - 1);
 }
 
+/* "http://ADDRESS:PORT", also with a slash behind it; without it in p. */
+static bool check_coordinator(struct process *p, struct err *e)
+{
+    char authority[WIRE_URL_MAX - 7], host[NET_HOST_MAX];
+    uint16_t port;
+    const char *url = args_text(p->args, "coordinator");
+    if (!url)
+        return err_set(e, ERR_INVALID,
+                       "join: --coordinator is needed (the address that `s2m3 up` prints)");
+    size_t size = strlen(url);
+    size -= size > 0 && url[size - 1] == '/';
+    bool ok = size < sizeof(p->coordinator_url) && strncmp(url, "http://", 7) == 0;
+    if (ok)
+        (void)snprintf(authority, sizeof(authority), "%.*s", (int)size - 7, url + 7);
+    if (!ok || !net_host_split(authority, host, &port, NULL) || port == 0)
+        return err_set(e, ERR_INVALID, "--coordinator: '%.80s' should be http://ADDRESS:PORT", url);
+    (void)snprintf(p->coordinator_url, sizeof(p->coordinator_url), "http://%s", authority);
+    return true;
+}
+
+/* What can be said before anything is made: the rest of the errors is not about usage. */
+static bool check_options(struct process *p, bool coordinator, struct err *e)
+{
+    const struct args *a = p->args;
+    char host[64];
+    uint16_t port;
+    struct emulation emulation;
+    const char *dir = args_text(a, "data-dir");
+    if (dir && !*dir)
+        return err_set(e, ERR_INVALID, "--data-dir: is empty, should be a folder");
+    return (coordinator || check_coordinator(p, e)) && check_name(a, e) &&
+           parse_address(a, "listen", host, sizeof(host), &port, e) &&
+           parse_address(a, "peer-listen", host, sizeof(host), &port, e) &&
+           (emulation_parse(args_text(a, "emulate"), &emulation, e) ||
+            (strncmp(e->text, "--", 2) != 0 && err_prefix(e, "--emulate")));
+}
+
 static bool create_parts(struct process *p, bool coordinator, struct err *e)
 {
     const char *given = args_text(p->args, "data-dir");
-    if (given && !*given)
-        return err_set(e, ERR_INVALID, "--data-dir: is empty, should be a folder");
     p->data_dir = given ? strdup(given) : default_data_dir();
     if (!p->data_dir)
         return err_set(e, ERR_MEMORY, "no memory");
-    if (!check_name(p, e) || !file_make_dirs(p->data_dir, e) || !lock_data(p, e) ||
+    if (!file_make_dirs(p->data_dir, e) || !lock_data(p, e) ||
         !blobs_open(p->data_dir, &p->blobs, e) || !net_client_open(NULL, &p->client, e))
         return false;
     struct gateway_options g = {.client = p->client,
@@ -230,25 +279,59 @@ static bool say_ready(struct process *p, struct err *e)
     return ok;
 }
 
-static void wait_for_end(void)
+/* ---- signals -------------------------------------------------------------------------------- */
+
+/* Before any thread is there, so that all of them leave these signals to wait_for_end().  What was
+ * ignored stays so (nohup), or it would be waited for all the same. */
+static void block_signals(sigset_t *ret)
 {
-    sigset_t set;
-    int number;
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigwait(&set, &number);
+    static const int ends[] = {SIGINT, SIGTERM, SIGHUP};
+    (void)sigemptyset(ret);
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        struct sigaction now;
+        if (sigaction(ends[i], NULL, &now) == 0 && now.sa_handler != SIG_IGN)
+            (void)sigaddset(ret, ends[i]);
+    }
+    (void)pthread_sigmask(SIG_BLOCK, ret, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
 }
 
-/* Before any thread is there, so that all of them leave these signals to wait_for_end(). */
-static void block_signals(void)
+/* Has one come that wait_for_end() would take? */
+static bool end_pending(const sigset_t *ends)
 {
-    sigset_t set;
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)pthread_sigmask(SIG_BLOCK, &set, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
+    sigset_t pending;
+    (void)sigpending(&pending);
+    for (int i = 1; i < NSIG; i++)
+        if (sigismember(ends, i) == 1 && sigismember(&pending, i) == 1)
+            return true;
+    return false;
+}
+
+/* The second Ctrl-C is for those who can't wait for what is under way. */
+static void wait_for_end(const sigset_t *ends)
+{
+    sigset_t again;
+    int number;
+    (void)sigwait(ends, &number);
+    (void)sigemptyset(&again);
+    (void)sigaddset(&again, SIGINT);
+    (void)pthread_sigmask(SIG_UNBLOCK, &again, NULL);
+}
+
+/* Whoever stops a device that looks for its coordinator does not want to wait for the end of that. */
+static bool wait_joined(struct process *p, struct err *e)
+{
+    int64_t end = clock_deadline_ms(JOIN_MS);
+    for (;;) {
+        int64_t slice = clock_deadline_ms(JOIN_LOOK_MS);
+        if (node_wait_joined(p->node, slice < end ? slice : end, e))
+            return true;
+        if (end_pending(&p->ends))
+            return err_set(e, ERR_CANCELLED, "stopped by a signal while joining %s",
+                           p->coordinator_url);
+        if (e->code != ERR_TIMEOUT || clock_now_ns() >= end)
+            return false;
+    }
 }
 
 static bool start_all(struct process *p, struct err *e)
@@ -263,8 +346,7 @@ static bool start_all(struct process *p, struct err *e)
         return false;
     if (!p->node)
         return true;
-    return node_start(p->node, p->peer_url, p->public_url, e) &&
-           (!p->coord || node_wait_joined(p->node, clock_deadline_ms(JOIN_MS), e));
+    return node_start(p->node, p->peer_url, p->public_url, e) && wait_joined(p, e);
 }
 
 static void stop_all(struct process *p, bool leave)
@@ -287,15 +369,6 @@ static void stop_all(struct process *p, bool leave)
         (void)close(p->lock_fd);
 }
 
-static bool check_coordinator(struct process *p, struct err *e)
-{
-    const char *url = args_text(p->args, "coordinator");
-    if (strlen(url) >= sizeof(p->coordinator_url) || strncmp(url, "http://", 7) != 0)
-        return err_set(e, ERR_INVALID, "--coordinator: '%.80s' should be http://ADDRESS:PORT", url);
-    (void)snprintf(p->coordinator_url, sizeof(p->coordinator_url), "%s", url);
-    return true;
-}
-
 extern const struct command command_up, command_join;
 
 static int serve(const struct args *a, bool coordinator)
@@ -306,21 +379,16 @@ static int serve(const struct args *a, bool coordinator)
     p->args = a;
     p->lock_fd = -1;
     log_set_level(args_flag(a, "verbose") ? LOG_DEBUG : LOG_INFO);
-    block_signals();
+    block_signals(&p->ends);
     table_slot_init(&p->slot);
-    if (!coordinator && !args_text(a, "coordinator")) {
-        err_set(&e, ERR_INVALID,
-                "join: --coordinator is needed (the address that `s2m3 up` prints)");
-        return cli_usage(&command_join, &e);
-    }
+    if (!check_options(p, coordinator, &e))
+        return cli_usage(coordinator ? &command_up : &command_join, &e);
     bool want_node = !coordinator || !args_flag(a, "no-node");
-    bool ok = (coordinator || check_coordinator(p, &e)) && create_parts(p, coordinator, &e) &&
-              (!want_node || create_node(p, &e)) && start_all(p, &e);
-    if (ok && !coordinator)
-        ok = node_wait_joined(p->node, clock_deadline_ms(JOIN_MS), &e);
+    bool ok =
+        create_parts(p, coordinator, &e) && (!want_node || create_node(p, &e)) && start_all(p, &e);
     ok = ok && say_ready(p, &e);
     if (ok)
-        wait_for_end();
+        wait_for_end(&p->ends);
     stop_all(p, ok && !coordinator);
     return ok ? 0 : cli_fail(&e);
 }
@@ -348,7 +416,7 @@ static int run_join(const struct args *a)
          NULL,                                                                                     \
          "Memory that modules may take here, e.g. 512M (default: what is free)",                   \
          NULL,                                                                                     \
-         0,                                                                                        \
+         1 << 20,                                                                                  \
          0},                                                                                       \
         {"threads", OPT_NUMBER, "N", "0", "Threads of one run; 0: cores divided by lanes",         \
          NULL,      0,          1024},                                                             \
@@ -394,12 +462,14 @@ const struct command command_up = {
     .options = up_options,
     .option_count = ARRAY_LEN(up_options),
     .run = run_up,
-    .more = "Runs until SIGINT or SIGTERM.  State and modules stay in the data folder."};
-const struct command command_join = {.name = "join",
-                                     .usage = "--coordinator URL [options]",
-                                     .summary = "Join a fleet with this device: gateway and node",
-                                     .options = join_options,
-                                     .option_count = ARRAY_LEN(join_options),
-                                     .run = run_join,
-                                     .more =
-                                         "Runs until SIGINT or SIGTERM, then leaves the fleet."};
+    .more = "Runs until SIGINT, SIGTERM or SIGHUP; a second SIGINT does not wait for requests.  "
+            "State and modules stay in the data folder."};
+const struct command command_join = {
+    .name = "join",
+    .usage = "--coordinator URL [options]",
+    .summary = "Join a fleet with this device: gateway and node",
+    .options = join_options,
+    .option_count = ARRAY_LEN(join_options),
+    .run = run_join,
+    .more = "Runs until SIGINT, SIGTERM or SIGHUP, then leaves the fleet; "
+            "a second SIGINT does not wait for requests."};

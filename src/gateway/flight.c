@@ -432,7 +432,7 @@ static enum outcome judge(struct flight *f, const struct instance *x, bool *bann
     bool stale = x->error.code == ERR_NOT_FOUND, gone = x->error.code == ERR_GONE;
     err_set(e, stale ? ERR_NO_PLACE : x->error.code, "%s on %s: %.300s", x->module->name, device,
             x->error.text);
-    f->hope = f->hope || stale || gone;
+    f->hope_ms = stale || gone ? ROUTE_NOTICE_MS : f->hope_ms;
     banned[x->to_blame] = banned[x->to_blame] || stale || gone;
     if (gone)
         *f->lost = *e;
@@ -456,7 +456,7 @@ static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t 
         else
             outcome = make_answer(&a, ret, e) ? DONE : FAILED;
     } else if (a.unplaced) {
-        f->hope = route_hope(f->gateway, f->table, a.unplaced);
+        f->hope_ms = route_hope_ms(f->gateway, f->table, a.unplaced);
     }
     clear_attempt(&a);
     return outcome;

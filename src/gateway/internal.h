@@ -44,9 +44,12 @@ int book_model(const struct book *b, const char *name);
  * bytes: how much in all.  banned: one flag per device.  -1 with e set: none is left. */
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
                  const int *from, int from_count, double bytes, const bool *banned, struct err *e);
-/* May the next table, or a device that comes back, give the module a place?  Yes while one is on
- * its way, or while the coordinator may not have noticed yet that a device is gone. */
-bool route_hope(struct gateway *g, const struct table *t, const struct table_module *m);
+/* For how many ms since it came a request may wait for the module to get a place, by the next table
+ * or from a device that comes back: ROUTE_LOAD_MS while it is on its way to one, ROUTE_NOTICE_MS
+ * while the coordinator may not have noticed yet that a device is gone, else 0. */
+#define ROUTE_LOAD_MS 15000
+#define ROUTE_NOTICE_MS (2 * CLUSTER_DEAD_MS)
+int route_hope_ms(struct gateway *g, const struct table *t, const struct table_module *m);
 
 /* flight.c: runs a program for a request. */
 struct flight {
@@ -62,8 +65,8 @@ struct flight {
                           comes for an attempt that has ended for a straggler, and drops it */
     struct trace *trace;
     struct err
-        *lost; /* the last failure that a device which is gone caused; kept over all tables */
-    bool hope; /* set when it fails: the same request may find a place soon */
+        *lost;   /* the last failure that a device which is gone caused; kept over all tables */
+    int hope_ms; /* set when it fails: see route_hope_ms() */
 };
 /* *ret: the task's answer, a new reference. */
 bool flight_run(struct flight *f, json_t **ret, struct err *e);

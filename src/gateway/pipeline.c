@@ -9,8 +9,8 @@
 #include <sys/random.h>
 
 #define TIMEOUT_MS_DEFAULT 60000
-#define TABLE_RETRIES                                                                              \
-    24 /* tables that a request may try: one that is older than the fleet is not its last word */
+/* Tables that a request may try: one that is older than the fleet is not its last word. */
+#define TABLE_RETRIES 48
 #define RETRY_MS 100 /* and between two looks at the same one, growing by as much */
 #define RETRY_MS_MAX 500
 
@@ -46,14 +46,14 @@ static void count_usage(struct gateway *g, const char *model, const char *task)
     monitor_unlock(&g->lock);
 }
 
-/* One table's worth of attempts.  *known: the version that was tried; *hope: see struct flight. */
+/* One table's worth of attempts.  *known: the version that was tried; *hope_ms: see struct flight. */
 static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_t *known,
-                      bool *hope, struct err *e)
+                      int *hope_ms, struct err *e)
 {
     struct gateway *g = a->gateway;
     struct book *b = gateway_book(g);
     if (!b) {
-        *hope = true;
+        *hope_ms = ROUTE_NOTICE_MS;
         return err_set(e, ERR_NO_PLACE, "gateway: there is no routing table yet");
     }
     *known = b->table->version;
@@ -81,7 +81,7 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
                            .trace = *trace,
                            .lost = &a->lost};
         ok = request_fit(&a->request, p, e) && flight_run(&f, ret, e);
-        *hope = f.hope;
+        *hope_ms = f.hope_ms;
         if (ok)
             count_usage(g, a->model, p->task);
     }
@@ -97,18 +97,18 @@ static bool fail(struct ask *a, struct err *e)
     return false;
 }
 
-/* A request whose module has no living place waits while there is hope for one: within its deadline
- * and no longer than the coordinator needs to notice a death and place again. */
+/* A request whose module has no living place waits while there is hope for one, within its
+ * deadline. */
 static bool answer(struct ask *a, struct trace **trace, json_t **ret, struct err *e)
 {
-    int64_t patience = clock_deadline_ms(2 * CLUSTER_DEAD_MS);
     for (int i = 0; i < TABLE_RETRIES; i++) {
         uint64_t known = 0;
-        bool hope = false;
-        if (try_table(a, trace, ret, &known, &hope, e))
+        int hope_ms = 0;
+        if (try_table(a, trace, ret, &known, &hope_ms, e))
             return true;
-        int64_t end = patience < a->deadline_ns ? patience : a->deadline_ns;
-        if (!hope || (e->code != ERR_NO_PLACE && e->code != ERR_GONE) || clock_now_ns() >= end ||
+        int64_t now = clock_now_ns(), end = a->start_ns + hope_ms * NS_PER_MS;
+        end = end < a->deadline_ns ? end : a->deadline_ns;
+        if ((e->code != ERR_NO_PLACE && e->code != ERR_GONE) || now >= end ||
             cancel_fired(net_request_cancel(a->http)))
             break;
         int64_t slice = clock_deadline_ms(i < 4 ? (i + 1) * RETRY_MS : RETRY_MS_MAX);

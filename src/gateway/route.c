@@ -31,27 +31,31 @@ static double inputs_ms(const struct table *t, const int *from, int count, int t
     return worst;
 }
 
-/* "d1, d2": who holds the module. */
+/* "d1, d2 (loading)": who holds the module, or will. */
 static const char *holders(const struct table *t, const struct table_module *m, char *to,
                            size_t size)
 {
     size_t at = 0;
     (void)snprintf(to, size, "none");
     for (uint32_t i = 0; i < m->replica_count && at < size; i++)
-        at += (size_t)snprintf(to + at, size - at, "%s%s", i ? ", " : "",
-                               t->devices[m->replicas[i].device].name);
+        at += (size_t)snprintf(
+            to + at, size - at, "%s%s%s", i ? ", " : "", t->devices[m->replicas[i].device].name,
+            m->replicas[i].serving || !t->devices[m->replicas[i].device].alive ? "" : " (loading)");
     return to;
 }
 
-bool route_hope(struct gateway *g, const struct table *t, const struct table_module *m)
+int route_hope_ms(struct gateway *g, const struct table *t, const struct table_module *m)
 {
+    int hope = 0;
     for (uint32_t i = 0; i < m->replica_count; i++) {
         const struct table_replica *r = &m->replicas[i];
         const struct table_device *d = &t->devices[r->device];
-        if (d->alive && (!r->serving || load_down_ms(g->load, d->id) < 2 * CLUSTER_DEAD_MS))
-            return true;
+        if (d->alive && !r->serving)
+            return ROUTE_LOAD_MS;
+        if (d->alive && load_down_ms(g->load, d->id) < ROUTE_NOTICE_MS)
+            hope = ROUTE_NOTICE_MS;
     }
-    return false;
+    return hope;
 }
 
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,

@@ -1,0 +1,108 @@
+"""Clumsy operators: wrong options, folders and ports that are taken, full disks, signals at any time."""
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from conftest import ASAN, BINARY, Fleet, call, model_folders, run, until
+from test_failures import Load, small_cases
+
+
+def said(*command: str, code: int) -> str:
+    return run(*command, code=code).stderr
+
+
+def test_wrong_options_are_usage_errors(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    up = (ASAN, "up", "--data-dir", str(folder))
+    join = (ASAN, "join", "--data-dir", str(folder))
+    rows = [
+        (up, ("--listen", "127.0.0.1"), "--listen"),
+        (up, ("--listen", "127.0.0.1:99999"), "--listen"),
+        (up, ("--listen", "0.0.0.0:0"), "certificates"),
+        (up, ("--peer-listen", "nowhere.example:1"), "--peer-listen"),
+        (up, ("--memory", "0"), "--memory"),
+        (up, ("--memory", "512Q"), "--memory"),
+        (up, ("--threads", "1.5"), "--threads"),
+        (up, ("--threads", "1025"), "1024"),
+        (up, ("--lanes", "0"), "--lanes"),
+        (up, ("--name", "a\nb"), "--name"),
+        (up, ("--emulate", "speed=2"), "--emulate: speed"),
+        (up, ("--data-dir", ""), "--data-dir"),
+        (up, ("more",), "1 argument"),
+        (join, (), "--coordinator"),
+        (join, ("--coordinator", "127.0.0.1:1"), "--coordinator"),
+        (join, ("--coordinator", "http://"), "--coordinator"),
+        (join, ("--coordinator", "http://127.0.0.1:1/path"), "--coordinator"),
+    ]
+    for command, options, what in rows:
+        text = said(*command, *options, code=2)
+        assert what in text and "--help" in text, (options, text)
+    assert not folder.exists()
+    assert "--url" in said(BINARY, "models", "--url", "nowhere", code=1)
+
+
+def test_what_is_taken_is_named(fleet: Fleet) -> None:
+    first = fleet.up(binary=ASAN)
+    data = first.folder / "data"
+    assert str(data) in said(ASAN, "up", "--data-dir", str(data), "--listen", "127.0.0.1:0", code=1)
+    assert str(data) in said(ASAN, "join", "--data-dir", str(data), "--listen", "127.0.0.1:0", "--coordinator",
+                             first.peer_url, code=1)
+    address = first.public_url.removeprefix("http://")
+    text = said(ASAN, "up", "--data-dir", str(fleet.folder / "other"), "--listen", address, code=1)
+    assert f"--listen {address}" in text and "in use" in text, text
+    assert call(first.public_url + "/healthz").status == 200
+    # The lock ends with the process, also when that is killed.
+    first.kill()
+    fleet.up(binary=ASAN)
+
+
+def test_a_data_folder_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    for folder in (file, file / "below", Path("/proc/self/nowhere")):
+        text = said(ASAN, "up", "--data-dir", str(folder), "--listen", "127.0.0.1:0", code=1)
+        assert str(folder) in text, text
+
+
+def test_stopping_a_device_that_looks_for_its_coordinator(tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and never listens
+        log = tmp_path / "log"
+        with open(log, "wb") as out:
+            process = subprocess.Popen([ASAN, "join", "--data-dir", str(tmp_path / "data"), "--listen", "127.0.0.1:0",
+                                        "--coordinator", f"http://127.0.0.1:{nobody.getsockname()[1]}"],
+                                       stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        until(lambda: "node:" in log.read_text() or process.poll() is not None, 60, "the node to start")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 1
+        assert "stopped by a signal" in log.read_text(), log.read_text()
+
+
+def test_every_signal_ends_a_device_in_order(fleet: Fleet) -> None:
+    fleet.up(binary=ASAN)
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+        device = fleet.join("second", binary=ASAN)
+        device.process.send_signal(signal.SIGPIPE)
+        device.process.send_signal(number)
+        assert device.process.wait(60) == 0, device.log()
+        fleet.devices.remove(device)
+        assert fleet.get("/s2m3/v1/status")["devices"] == 1
+
+
+def test_a_device_that_stops_under_load_costs_nobody_an_answer(fleet: Fleet) -> None:
+    fleet.up(name="one")
+    fleet.join("two")
+    fleet.join("three")
+    fleet.add(*model_folders())
+    holders = {d["device"] for m in fleet.get("/s2m3/v1/modules")["modules"] for d in m["devices"] if d["desired"]}
+    leaver = next(d for d in fleet.devices[1:] if d.name in holders)
+    load = Load([d for d in fleet.devices if d is not leaver], small_cases(), 6)
+    until(lambda: load.right > 50, 60, "answers")
+    assert leaver.stop() == 0
+    before = load.right
+    until(lambda: load.right > before + 50, 60, "answers after it")
+    load.end()
+    assert not load.errors and not load.hung and load.wrong == 0, (load.errors, load.hung, load.wrong)
