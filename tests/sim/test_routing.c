@@ -213,6 +213,38 @@ static void no_replica_left_is_said(void **state)
     sim_reply_clear(&r);
 }
 
+/* Its call still waits there, but an encoder's result does not come through: the encoder's device
+ * says so, and is not the one to be gone round. */
+static void who_can_t_be_delivered_to_is_replaced(void **state)
+{
+    (void)state;
+    struct sim_block block;
+    struct sim_asking asking;
+    sim_start(&s, &(struct sim_options){.devices = 3, .cables = true});
+    struct sim_sum m = sim_add_sum(&s, "noop");
+    struct sim_module *blocker = sim_add_module(&s, "blocker", SIM_BLOCKER);
+    sim_place(m.left, 0, 1);
+    sim_place(m.right, 0, 1);
+    sim_place(m.head, 1, 1);
+    sim_place(m.head, 2, 50);
+    sim_place(blocker, 0, 1);
+    sim_publish(&s);
+    sim_block(&s, &block, 0, blocker);
+    sim_ask_start(&s, &asking, 2, "sum", "one two");
+    sim_wait_lanes(&s, 0, 1, 2);
+    cable_shut(s.devices[1].cable);
+    sim_unblock(&block);
+    sim_ask_end(&asking);
+    assert_sum(&asking.reply);
+    json_t *trace = sim_trace(&s, 2, asking.reply.request);
+    assert_true(on_device(span_of(trace, "head", 1), "d1"));
+    assert_true(on_device(span_of(trace, "left", 2), "d0"));
+    assert_true(on_device(span_of(trace, "right", 2), "d0"));
+    assert_true(on_device(span_of(trace, "head", 2), "d2"));
+    json_decref(trace);
+    sim_reply_clear(&asking.reply);
+}
+
 static void a_client_that_leaves_cancels(void **state)
 {
     (void)state;
@@ -319,6 +351,7 @@ int main(void)
         cmocka_unit_test_teardown(a_dead_device_is_replaced, stop_fleet),
         cmocka_unit_test_teardown(a_stopped_device_is_replaced, stop_fleet),
         cmocka_unit_test_teardown(no_replica_left_is_said, stop_fleet),
+        cmocka_unit_test_teardown(who_can_t_be_delivered_to_is_replaced, stop_fleet),
         cmocka_unit_test_teardown(a_client_that_leaves_cancels, stop_fleet),
         cmocka_unit_test_teardown(overload_is_503, stop_fleet),
         cmocka_unit_test_teardown(a_table_is_swapped_in_mid_flight, stop_fleet),

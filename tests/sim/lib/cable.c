@@ -1,6 +1,7 @@
 /* cable.c - forwarding by one thread and poll(). */
 #include "sim/lib/cable.h"
 
+#include "base/clock.h"
 #include "base/sync.h"
 
 #include <arpa/inet.h>
@@ -13,10 +14,15 @@
 
 struct pair {
     int ends[2]; /* the caller's side, the device's side */
+    bool asked;  /* the last bytes came from the caller */
 };
 
+enum order { CUT = 'c', SHUT = 's' };
+
 struct cable {
-    int listener, stop[2]; /* a byte in stop[1], or its end, ends the thread */
+    int listener, stop[2]; /* CUT or SHUT in stop[1] */
+    struct monitor lock;   /* of what follows */
+    bool shut;
     uint16_t port;
     _Atomic uint16_t to;
     struct pair pairs[CABLE_PAIRS_MAX];
@@ -52,7 +58,7 @@ static void take_caller(struct cable *c)
     int device = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (from >= 0 && device >= 0 && c->count < CABLE_PAIRS_MAX &&
         connect(device, (struct sockaddr *)&to, sizeof(to)) == 0) {
-        c->pairs[c->count++] = (struct pair){{from, device}};
+        c->pairs[c->count++] = (struct pair){{from, device}, false};
         return;
     }
     if (from >= 0)
@@ -87,14 +93,33 @@ static void pump(struct cable *c, const struct pollfd *polled)
     for (int i = 0; i < c->count; i++) {
         bool alive = true;
         for (int k = 0; k < 2; k++)
-            if (alive && polled[2 * i + k].revents)
+            if (alive && polled[2 * i + k].revents) {
                 alive = forward(c->pairs[i].ends[k], c->pairs[i].ends[!k]);
+                c->pairs[i].asked = k == 0;
+            }
         if (alive)
             c->pairs[kept++] = c->pairs[i];
         else
             close_pair(&c->pairs[i]);
     }
     c->count = kept;
+}
+
+static void shut(struct cable *c)
+{
+    int kept = 0;
+    for (int i = 0; i < c->count; i++)
+        if (c->pairs[i].asked)
+            c->pairs[kept++] = c->pairs[i];
+        else
+            close_pair(&c->pairs[i]);
+    c->count = kept;
+    (void)close(c->listener);
+    c->listener = -1; /* poll() passes over it */
+    monitor_lock(&c->lock);
+    c->shut = true;
+    monitor_wake(&c->lock);
+    monitor_unlock(&c->lock);
 }
 
 static void *run(void *cable)
@@ -109,8 +134,14 @@ static void *run(void *cable)
         *stop = (struct pollfd){.fd = c->stop[0], .events = POLLIN};
         if (poll(list, (nfds_t)(2 * c->count + 2), -1) < 0)
             continue;
-        if (stop->revents)
-            return NULL;
+        if (stop->revents) {
+            char order = CUT;
+            (void)!read(c->stop[0], &order, 1);
+            if (order == CUT)
+                return NULL;
+            shut(c);
+            continue;
+        }
         bool called = listener->revents != 0;
         pump(c, list);
         if (called)
@@ -123,6 +154,7 @@ bool cable_open(uint16_t to_port, struct cable **ret, struct err *e)
     struct cable *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(e, ERR_MEMORY, "cable: no memory");
+    monitor_init(&c->lock);
     c->to = to_port;
     c->listener = c->stop[0] = c->stop[1] = -1;
     if (!listen_any(c) || pipe(c->stop) != 0)
@@ -147,17 +179,32 @@ uint16_t cable_port(const struct cable *c)
     return c->port;
 }
 
+static void say(struct cable *c, char order)
+{
+    (void)!write(c->stop[1], &order, 1);
+}
+
+void cable_shut(struct cable *c)
+{
+    say(c, SHUT);
+    monitor_lock(&c->lock);
+    while (!c->shut)
+        monitor_wait(&c->lock, CLOCK_NEVER);
+    monitor_unlock(&c->lock);
+}
+
 void cable_cut(struct cable *c)
 {
     if (!c->running)
         return;
-    (void)!write(c->stop[1], "x", 1);
+    say(c, CUT);
     (void)pthread_join(c->thread, NULL);
     c->running = false;
     for (int i = 0; i < c->count; i++)
         close_pair(&c->pairs[i]);
     c->count = 0;
-    (void)close(c->listener);
+    if (c->listener >= 0)
+        (void)close(c->listener);
     c->listener = -1;
 }
 
@@ -171,5 +218,6 @@ void cable_close(struct cable *c)
             (void)close(c->stop[i]);
     if (c->listener >= 0)
         (void)close(c->listener);
+    monitor_destroy(&c->lock);
     free(c);
 }

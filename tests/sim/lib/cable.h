@@ -16,4 +16,6 @@ bool cable_open(uint16_t to_port, struct cable **ret, struct err *e);
 void cable_plug(struct cable *c, uint16_t to_port); /* later connections go there */
 uint16_t cable_port(const struct cable *c);
 void cable_cut(struct cable *c); /* returns when it is done; again: nothing */
+/* Takes no more connections, and breaks those on which nobody waits for an answer. */
+void cable_shut(struct cable *c);
 void cable_close(struct cable *c);
