@@ -11,6 +11,7 @@
 #define TIGHT 0.6            /* of all memory is needed */
 #define REQUEST_SLOTS_MAX 18u
 #define DROP_ROUNDS 4u
+#define ASK_EVERY 4096u /* entries of a table */
 
 /* ---- order of the modules ---- */
 
@@ -41,8 +42,21 @@ static bool is_tight(const struct plan_instance *in)
     return need > TIGHT * have;
 }
 
+/* Whether a is to be placed before b, which comes before it in s->order. */
+static bool goes_before(const struct search *s, uint32_t a, uint32_t b, const uint32_t *met,
+                        bool tight)
+{
+    const struct eval *v = &s->v;
+    double x = s->in->modules[a].memory_bytes, y = s->in->modules[b].memory_bytes;
+    bool a_used = v->user_first[a + 1] > v->user_first[a];
+    bool b_used = v->user_first[b + 1] > v->user_first[b];
+    if (a_used != b_used)
+        return a_used;
+    return tight || !a_used ? x > y : met[a] > met[b];
+}
+
 /* Largest work first, then always the one that meets most of what is there; by falling bytes where
- * memory is tight. */
+ * memory is tight.  Modules that no request uses come last, by falling bytes. */
 static bool make_order(struct dual *d)
 {
     struct search *s = d->s;
@@ -57,8 +71,7 @@ static bool make_order(struct dual *d)
     while (ok && n > 0) {
         uint32_t best = 0;
         for (uint32_t i = 1; i < n; i++)
-            if (tight ? in->modules[left[i]].memory_bytes > in->modules[left[best]].memory_bytes
-                      : met[left[i]] > met[left[best]])
+            if (goes_before(s, left[i], left[best], met, tight))
                 best = i;
         uint32_t m = left[best];
         d->order[d->count++].module = m;
@@ -179,7 +192,7 @@ static bool table_size(const struct dual *d, struct dual_factor *f)
     return true;
 }
 
-static bool fill_table(struct dual *d, struct dual_factor *f, uint32_t request)
+static bool fill_table(struct dual *d, struct dual_factor *f, uint32_t request, struct err *e)
 {
     struct eval *v = &d->s->v;
     double weight = v->in->requests[request].weight;
@@ -187,8 +200,13 @@ static bool fill_table(struct dual *d, struct dual_factor *f, uint32_t request)
     f->cost = calloc(f->size ? f->size : 1, sizeof(*f->cost));
     f->lambda = calloc((size_t)f->count * v->in->device_count + 1u, sizeof(*f->lambda));
     if (!f->cost || !f->lambda)
-        return false;
+        return err_set(e, ERR_MEMORY, "no memory for tables");
     for (size_t i = 0; i < f->size; i++) {
+        if (i % ASK_EVERY == 0) {
+            d->s->asked = 0;
+            if (search_over(d->s))
+                return err_set(e, ERR_TOO_LARGE, "no time for tables");
+        }
         dual_unpack(d, f, i, y);
         for (uint32_t j = 0; j < f->count; j++)
             eval_set_one(v, d->order[f->at[j]].module, d->order[f->at[j]].option[y[j]]);
@@ -212,7 +230,7 @@ static bool add_request(struct dual *d, uint32_t request, size_t *all, struct er
                 f->at[f->count++] = i;
     if (f->count > REQUEST_SLOTS_MAX || !table_size(d, f) || (*all += f->size) > DUAL_ALL_MAX)
         return err_set(e, ERR_TOO_LARGE, "tables over %u entries", DUAL_ALL_MAX);
-    return fill_table(d, f, request) || err_set(e, ERR_MEMORY, "no memory for tables");
+    return fill_table(d, f, request, e);
 }
 
 /* ---- putting tables together: fewer terms, a closer bound ---- */

@@ -86,7 +86,7 @@ struct dual_scratch {
 
 /* ---- dual.c ---- */
 
-/* false with e->code ERR_TOO_LARGE: the tables would be too large. */
+/* false with e->code ERR_TOO_LARGE: the tables would be too large, or the method has to end. */
 bool dual_init(struct dual *d, struct search *s, struct err *e);
 void dual_done(struct dual *d);
 

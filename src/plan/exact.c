@@ -217,8 +217,19 @@ static void open_order(struct open_tree *x)
         uint32_t m = x->t.s->order[i], k = 0;
         while (k < x->count && x->order[k] != m)
             k++;
-        if (k == x->count && search_free(x->t.s, m))
+        if (k == x->count && search_free(x->t.s, m) &&
+            x->t.s->v.user_first[m + 1] > x->t.s->v.user_first[m])
             x->order[x->count++] = m;
+    }
+    uint32_t first = x->count; /* those that nobody uses: by falling bytes */
+    for (uint32_t m = 0; m < in->module_count; m++) {
+        if (!search_free(x->t.s, m) || x->t.s->v.user_first[m + 1] > x->t.s->v.user_first[m])
+            continue;
+        uint32_t k = x->count++;
+        for (; k > first && in->modules[x->order[k - 1]].memory_bytes < in->modules[m].memory_bytes;
+             k--)
+            x->order[k] = x->order[k - 1];
+        x->order[k] = m;
     }
 }
 

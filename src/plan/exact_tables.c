@@ -4,7 +4,8 @@
  * that hold nothing better dropped, kept in a heap by their bound, the least one taken first.  What is
  * taken is first tried by a depth-first search on its tables, whose nodes cost a look-up per
  * table, some ten million a second; if that does not end within its budget, the subproblem is branched
- * on the module whose options' bounds rise most.  The proven bound of all is the least in the heap.
+ * on the first module in search order that has a choice.  The proven bound of all is the least in the
+ * heap.
  *
  * When the heap holds too much, depth-first searches get no budget any more: the method always ends. */
 #include "plan/dual.h"
@@ -180,7 +181,7 @@ static struct dual pop(struct table_tree *x)
 
 /* ---- outer nodes ---- */
 
-/* Drops options until none can be dropped any more.  Afterwards scratch->cond is that of d. */
+/* Drops options until none can be dropped any more.  */
 static bool shrink(struct dual *d, struct err *e)
 {
     uint32_t dropped = 1;
@@ -206,23 +207,13 @@ static bool improve(struct dual *d, uint32_t rounds, uint32_t sweeps, struct err
     return true;
 }
 
-/* The module whose options' bounds are highest on the average: least is left below it. */
+/* The first in search order that has a choice; UINT32_MAX: none has. */
 static uint32_t choose_module(const struct dual *d)
 {
-    double most = -INFINITY, ceiling = search_ceiling(d->s);
-    uint32_t best = UINT32_MAX;
-    for (uint32_t i = 0; i < d->count; i++) {
-        const double *cond = d->scratch->cond + (size_t)i * d->s->in->device_count;
-        uint32_t n = d->order[i].option_count;
-        double sum = 0;
-        for (uint32_t o = 0; o < n; o++)
-            sum += fmin(cond[o], isfinite(ceiling) ? ceiling : cond[o]) - d->bound;
-        if (n > 1 && sum / n > most) {
-            most = sum / n;
-            best = i;
-        }
-    }
-    return best;
+    for (uint32_t i = 0; i < d->count; i++)
+        if (d->order[i].option_count > 1)
+            return i;
+    return UINT32_MAX;
 }
 
 /* Puts the parts of d that may hold something better into the heap. */

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define ROUNDING 1e-14 /* of sums over 2^53 */
+
 int tree_compare(const void *a, const void *b)
 {
     const struct child *x = a, *y = b;
@@ -54,7 +56,6 @@ bool tree_init(struct tree *t, struct search *s, struct err *e)
     if (!t->twin || !t->load_count)
         return err_set(e, ERR_MEMORY, "no memory for a search");
     for (uint32_t d = 0; d < in->device_count; d++) {
-        t->room_left += in->devices[d].memory_bytes;
         while (t->twin[d] < d && (s->replicas || !twins(s, t->twin[d], d)))
             t->twin[d]++;
     }
@@ -65,7 +66,6 @@ bool tree_init(struct tree *t, struct search *s, struct err *e)
         eval_set(&s->v, m, search_free(s, m) ? &none : &s->pinned[m]);
         for (uint32_t i = 0; i < s->pinned[m].count; i++) {
             t->load_count[s->pinned[m].device[i]]++;
-            t->room_left -= in->modules[m].memory_bytes;
         }
     }
     return true;
@@ -76,6 +76,8 @@ void tree_done(struct tree *t)
     free(t->twin);
     free(t->load_count);
     free(t->needs);
+    free(t->least_bytes);
+    free(t->alike);
 }
 
 static int compare_falling(const void *a, const void *b)
@@ -85,11 +87,37 @@ static int compare_falling(const void *a, const void *b)
 }
 
 /* For each depth of the search, whose modules are placed in this order: the largest sizes to come. */
+static bool modules_alike(const struct search *s, uint32_t a, uint32_t b)
+{
+    const struct plan_instance *in = s->in;
+    if (s->v.user_first[a + 1] > s->v.user_first[a] || s->v.user_first[b + 1] > s->v.user_first[b])
+        return false;
+    if (memcmp(&in->modules[a].memory_bytes, &in->modules[b].memory_bytes, sizeof(double)) != 0)
+        return false;
+    for (uint32_t d = 0; d < in->device_count; d++)
+        if (isfinite(plan_run(in, a, d)) != isfinite(plan_run(in, b, d)))
+            return false;
+    return true;
+}
+
+/* Of several the last one before it, so that their devices rise. */
+static void find_alike(struct tree *t, const uint32_t *order, uint32_t count)
+{
+    for (uint32_t m = 0; m < t->s->in->module_count; m++)
+        t->alike[m] = m;
+    for (uint32_t at = 1; at < count && !t->s->replicas; at++)
+        for (uint32_t i = at; i-- > 0 && t->alike[order[at]] == order[at];)
+            if (modules_alike(t->s, order[at], order[i]))
+                t->alike[order[at]] = order[i];
+}
+
 bool tree_needs(struct tree *t, const uint32_t *order, uint32_t count, struct err *e)
 {
     double *bytes = calloc(count + 1u, sizeof(*bytes));
     t->needs = calloc((size_t)(count + 1u) * NEEDS_MAX, sizeof(*t->needs));
-    if (!bytes || !t->needs) {
+    t->least_bytes = calloc(count + 1u, sizeof(*t->least_bytes));
+    t->alike = calloc(t->s->in->module_count, sizeof(*t->alike));
+    if (!bytes || !t->needs || !t->least_bytes || !t->alike) {
         free(bytes);
         return err_set(e, ERR_MEMORY, "no memory for a search");
     }
@@ -99,21 +127,28 @@ bool tree_needs(struct tree *t, const uint32_t *order, uint32_t count, struct er
         for (uint32_t i = 0; i < n; i++)
             bytes[i] = t->s->in->modules[order[at + i]].memory_bytes;
         qsort(bytes, n, sizeof(*bytes), compare_falling);
+        t->least_bytes[at] = bytes[n - 1];
         for (uint32_t i = 0; i < n && kinds < NEEDS_MAX && bytes[i] > 0; i++)
             if (i + 1 == n || bytes[i + 1] < bytes[i])
                 needs[kinds++] = (struct need){bytes[i], i + 1};
     }
+    find_alike(t, order, count);
     free(bytes);
     return true;
 }
 
-/* Whether what is left may still fit: a device with room r takes at most floor(r / b) modules of b
- * bytes and more. */
+/* Whether what is left may still fit: room that is too small for any of it does not count, and a
+ * device with room r takes at most floor(r / b) modules of b bytes and more. */
 bool tree_may_fit(const struct tree *t, uint32_t depth)
 {
     const struct plan_instance *in = t->s->in;
     const struct need *needs = t->needs + (size_t)depth * NEEDS_MAX;
-    if (t->bytes_left > t->room_left)
+    double room = 0;
+    for (uint32_t d = 0; d < in->device_count; d++) {
+        double left = in->devices[d].memory_bytes - t->s->v.used[d];
+        room += left >= t->least_bytes[depth] ? left : 0;
+    }
+    if (t->bytes_left > room * (1 + ROUNDING))
         return false;
     for (uint32_t i = 0; i < NEEDS_MAX && needs[i].count > 0; i++) {
         double places = 0;
@@ -133,6 +168,8 @@ bool tree_allowed(const struct tree *t, uint32_t m, uint32_t d)
     const struct plan_instance *in = t->s->in;
     if (in->modules[m].memory_bytes > in->devices[d].memory_bytes - t->s->v.used[d])
         return false;
+    if (t->alike[m] != m && d < t->s->v.sites[t->alike[m]].device[0])
+        return false;
     for (uint32_t k = t->twin[d]; t->load_count[d] == 0 && k < d; k++)
         if (t->twin[k] == t->twin[d] && t->load_count[k] == 0)
             return false;
@@ -145,7 +182,6 @@ void tree_put(struct tree *t, uint32_t m, const struct plan_sites *to)
     for (uint32_t i = 0; i < to->count; i++)
         t->load_count[to->device[i]]++;
     t->bytes_left -= bytes;
-    t->room_left -= bytes * to->count;
     eval_set(&t->s->v, m, to);
 }
 
@@ -156,7 +192,6 @@ void tree_take_back(struct tree *t, uint32_t m)
     for (uint32_t i = 0; i < now->count; i++)
         t->load_count[now->device[i]]--;
     t->bytes_left += bytes;
-    t->room_left += bytes * now->count;
     eval_set(&t->s->v, m, &none);
 }
 

@@ -27,21 +27,24 @@ struct tree {
     uint32_t *load_count; /* by device: modules there, pinned ones too */
     double open_bound;    /* least bound of what was left when stopped */
     double bytes_left;    /* of the modules not placed yet */
-    double room_left;     /* on all devices */
-    struct need *needs;   /* depth x NEEDS_MAX, falling bytes; count 0: no more; owned */
+    double *least_bytes;  /* by depth: of the smallest module that is still to be placed; owned */
+    uint32_t *alike; /* by module: one before it that it can be exchanged with, or itself; owned */
+    struct need *needs; /* depth x NEEDS_MAX, falling bytes; count 0: no more; owned */
 };
 
 /* Afterwards no free module has a place; tree_done() also for what failed. */
 bool tree_init(struct tree *t, struct search *s, struct err *e);
 void tree_done(struct tree *t);
 
-/* For each depth of the search, whose modules are placed in this order: the largest sizes to come. */
+/* For each depth of the search, whose modules are placed in this order: the sizes to come; and which
+ * modules can be exchanged: those that no request uses, of the same size, that run on the same devices. */
 bool tree_needs(struct tree *t, const uint32_t *order, uint32_t count, struct err *e);
 
 /* Whether what is left may still fit. */
 bool tree_may_fit(const struct tree *t, uint32_t depth);
 
-/* Whether the module may be put there: room, and no empty twin before it. */
+/* Whether the module may be put there: room, no empty twin of the device before it, and not before
+ * the module that it can be exchanged with. */
 bool tree_allowed(const struct tree *t, uint32_t m, uint32_t d);
 
 void tree_put(struct tree *t, uint32_t m, const struct plan_sites *to);
