@@ -167,7 +167,7 @@ static bool remove_model(struct coord *c, const char *name, struct err *e)
     bool ok = *name != STAGE_MARK ? fleet_remove_model(&c->fleet, name, e)
                                   : err_set(e, ERR_NOT_FOUND, "model '%.80s': there is none", name);
     if (ok)
-        coord_touch(c);
+        coord_ask_plan(c, "model %s removed", name);
     monitor_unlock(&c->lock);
     if (ok)
         coord_publish(c);

@@ -228,19 +228,33 @@ static bool stage_one(struct change *x, int model, struct err *e)
     return ok;
 }
 
+static void say_cause(const struct change *x, char *to, size_t size)
+{
+    if (x->adds)
+        (void)snprintf(to, size, "model %.100s added", x->given[0]->name);
+    else
+        (void)snprintf(to, size, "a model was removed");
+}
+
 static bool stage(struct change *x, struct err *e)
 {
     struct coord *c = x->coord;
     bool ok = true;
+    struct plan_wish wish = {0};
+    say_cause(x, wish.cause, sizeof(wish.cause));
     monitor_lock(&c->lock);
     for (int i = 0; ok && i < x->count; i++)
         ok = !x->moves[i] || stage_one(x, i, e);
-    ok = ok && coord_plan(c, true, false, e);
-    if (!ok)
-        fleet_unstage(&c->fleet);
+    c->epoch++;
+    monitor_unlock(&c->lock);
+    if (ok && coord_plan(c, &wish, e))
+        return true;
+    monitor_lock(&c->lock);
+    fleet_unstage(&c->fleet);
+    c->epoch++;
     coord_touch(c);
     monitor_unlock(&c->lock);
-    return ok;
+    return false;
 }
 
 /* Every module of the model ready on a living device; a failed load ends the wait with its reason. */
@@ -291,7 +305,9 @@ static bool take_over(struct change *x, struct err *e)
     ok = ok && fleet_commit(&c->fleet, e);
     if (!ok)
         fleet_unstage(&c->fleet);
-    coord_touch(c);
+    char cause[MOVE_TEXT_MAX];
+    say_cause(x, cause, sizeof(cause));
+    coord_ask_plan(c, "%s", cause); /* there is room again where old forms were */
     monitor_unlock(&c->lock);
     coord_publish(c); /* the table in which it serves, before the answer */
     return ok;

@@ -52,9 +52,7 @@ static void handle_join(struct net_request *r, void *coord)
             memcpy(a.id, d->join.id, sizeof(a.id));
             answer = join_answer_json(&a);
             log_info("coord", "device %s joined", d->join.name);
-            if (clock_now_ns() >= c->grace_ns && !coord_replan_join(c, &e))
-                log_debug("coord", "plan after a join: %s", e.text);
-            coord_touch(c);
+            coord_ask_plan(c, "device %s joined", d->join.name);
         }
         monitor_unlock(&c->lock);
     }
@@ -92,8 +90,10 @@ static void handle_heartbeat(struct net_request *r, void *coord)
     a.unknown = !d;
     if (d) {
         bool change = matters(d, &h), back = !d->alive;
+        rates_count(&c->rates, d->join.id, h.usage);
         ok = fleet_heartbeat(&c->fleet, d, &h, &e);
-        c->replan = c->replan || back;
+        if (back)
+            coord_ask_plan(c, "device %s is back", d->join.name);
         if (change)
             coord_touch(c);
     }
@@ -111,9 +111,10 @@ static void handle_leave(struct net_request *r, void *coord)
     bool ok = o && json_need_str(o, "leave", "device", &id, &e);
     if (ok) {
         monitor_lock(&c->lock);
+        const struct device *d = fleet_device(&c->fleet, id);
+        if (d)
+            coord_ask_plan(c, "device %s left", d->join.name);
         ok = fleet_forget(&c->fleet, id, &e);
-        c->replan = true;
-        coord_touch(c);
         monitor_unlock(&c->lock);
     }
     json_decref(o);
@@ -211,10 +212,15 @@ bool coord_create(const struct coord_options *o, struct coord **ret, struct err 
     }
     monitor_init(&c->lock);
     (void)pthread_mutex_init(&c->change, NULL);
+    (void)pthread_mutex_init(&c->planning, NULL);
     c->blobs = o->blobs;
     c->client = o->client;
     c->slot = o->slot;
+    c->redundancy = o->redundancy;
+    c->own_usage = o->own_usage;
+    c->usage_ctx = o->usage_ctx;
     bool ok = state_open(path, &c->state, e) && fleet_open(&c->fleet, c->state, e) &&
+              moves_load(&c->moves, c->state, e) &&
               state_get(c->state, STATE_FLEET, "table", &c->table, e);
     free(path);
     if (!ok) {
@@ -241,7 +247,9 @@ bool coord_start(struct coord *c, const char *url, struct err *e)
         (void)table_slot_put(c->slot, t);
     c->dirty = true;
     c->started = thread_start(&c->watcher, "s2m3-coord", coord_watch_run, c, e);
-    return c->started;
+    c->planner_started =
+        c->started && thread_start(&c->planner, "s2m3-planner", coord_planner_run, c, e);
+    return c->planner_started;
 }
 
 void coord_stop(struct coord *c)
@@ -252,7 +260,9 @@ void coord_stop(struct coord *c)
     monitor_unlock(&c->lock);
     if (c->started)
         (void)pthread_join(c->watcher, NULL);
-    c->started = false;
+    if (c->planner_started)
+        (void)pthread_join(c->planner, NULL);
+    c->started = c->planner_started = false;
 }
 
 void coord_free(struct coord *c)
@@ -262,7 +272,9 @@ void coord_free(struct coord *c)
     fleet_close(&c->fleet);
     state_close(c->state);
     json_decref(c->table);
+    rates_clear(&c->rates);
     (void)pthread_mutex_destroy(&c->change);
+    (void)pthread_mutex_destroy(&c->planning);
     monitor_destroy(&c->lock);
     free(c);
 }

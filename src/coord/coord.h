@@ -7,7 +7,8 @@
  * gateways of other devices can relay to them; cluster routes (join, heartbeat, table, blobs) on
  * the peer listener only.
  *
- * Threads: handlers run on the server's threads; one thread watches for deaths and publishes. */
+ * Threads: handlers run on the server's threads; one thread watches for deaths and publishes, one
+ * plans. */
 #pragma once
 #include "net/client.h"
 #include "net/server.h"
@@ -21,6 +22,11 @@ struct coord_options {
     struct blobs *blobs;       /* borrowed */
     struct net_client *client; /* borrowed */
     struct table_slot *slot;   /* the process's own table; borrowed */
+    int redundancy;            /* so many devices may die and every module still has a place */
+    /* Requests since the last call as in struct heartbeat, for a process that has no node to report
+     * them; a new reference or NULL.  May be NULL itself. */
+    json_t *(*own_usage)(void *ctx);
+    void *usage_ctx;
 };
 
 bool coord_create(const struct coord_options *o, struct coord **ret, struct err *e);

@@ -159,18 +159,29 @@ static bool profile_from_row(const char *key, const json_t *o, struct profile *p
     return true;
 }
 
-static bool set_desired(struct module *m, const char *const *devices, uint32_t count,
-                        const char *reason, struct err *e)
+/* Device ids, owned; the list that was there is freed. */
+static bool set_ids(char (**list)[WIRE_ID_MAX], uint32_t *list_count, const char *const *devices,
+                    uint32_t count, struct err *e)
 {
     char(*ids)[WIRE_ID_MAX] = calloc(count + 1, WIRE_ID_MAX);
     if (!ids)
         return err_set(e, ERR_MEMORY, "fleet: no memory");
     for (uint32_t i = 0; i < count; i++)
         (void)snprintf(ids[i], WIRE_ID_MAX, "%s", devices[i]);
-    free(m->desired);
-    m->desired = ids;
-    m->desired_count = count;
-    (void)snprintf(m->reason, sizeof(m->reason), "%s", reason ? reason : "");
+    free(*list);
+    *list = ids;
+    *list_count = count;
+    return true;
+}
+
+static bool set_desired(struct module *m, const char *const *devices, uint32_t count,
+                        const char *reason, struct err *e)
+{
+    char text[sizeof(m->reason)]; /* reason may be the module's own */
+    (void)snprintf(text, sizeof(text), "%s", reason ? reason : "");
+    if (!set_ids(&m->desired, &m->desired_count, devices, count, e))
+        return false;
+    memcpy(m->reason, text, sizeof(text));
     return true;
 }
 
@@ -217,11 +228,12 @@ static bool load_modules(struct fleet *f, struct err *e)
     return ok;
 }
 
-static bool load_placement(struct fleet *f, struct err *e)
+/* Rows of module digest -> {"devices": [...], "reason"}: where it shall be, or is pinned to. */
+static bool load_places(struct fleet *f, enum state_kind kind, struct err *e)
 {
     json_t *rows, *value;
     const char *key;
-    if (!state_list(f->state, STATE_PLACEMENT, &rows, e))
+    if (!state_list(f->state, kind, &rows, e))
         return false;
     bool ok = true;
     json_object_foreach(rows, key, value)
@@ -235,11 +247,12 @@ static bool load_placement(struct fleet *f, struct err *e)
             if (id)
                 ids[count++] = id;
         }
-        if (m &&
-            !set_desired(m, ids, count, json_string_value(json_object_get(value, "reason")), e)) {
-            ok = false;
+        if (m && kind == STATE_PIN)
+            ok = set_ids(&m->pins, &m->pin_count, ids, count, e);
+        else if (m)
+            ok = set_desired(m, ids, count, json_string_value(json_object_get(value, "reason")), e);
+        if (!ok)
             break;
-        }
     }
     json_decref(rows);
     return ok;
@@ -352,8 +365,9 @@ static bool load_identity(struct fleet *f, struct err *e)
 bool fleet_open(struct fleet *f, struct state *state, struct err *e)
 {
     *f = (struct fleet){.state = state};
-    if (load_identity(f, e) && load_devices(f, e) && load_modules(f, e) && load_placement(f, e) &&
-        load_models(f, e) && load_figures(f, e)) {
+    if (load_identity(f, e) && load_devices(f, e) && load_modules(f, e) &&
+        load_places(f, STATE_PLACEMENT, e) && load_places(f, STATE_PIN, e) && load_models(f, e) &&
+        load_figures(f, e)) {
         fleet_unstage(f);
         return true;
     }
@@ -364,6 +378,7 @@ bool fleet_open(struct fleet *f, struct state *state, struct err *e)
 void module_clear(struct module *m)
 {
     free(m->desired);
+    free(m->pins);
     json_decref(m->dims);
 }
 
@@ -587,6 +602,8 @@ bool fleet_add_model(struct fleet *f, const char *name, json_t *model, const str
             *fresh = modules[i];
             fresh->desired = NULL;
             fresh->desired_count = 0;
+            fresh->pins = NULL;
+            fresh->pin_count = 0;
             fresh->dims =
                 json_incref(json_object_get(json_object_get(m->model, "dims"), fresh->digest.hex));
         }
@@ -607,7 +624,8 @@ bool fleet_remove_model(struct fleet *f, const char *name, struct err *e)
     for (uint32_t i = 0; rows && i < gone.module_count; i++)
         if (fleet_users(f, gone.modules[i].hex) == 0)
             rows = state_remove(f->state, STATE_MODULE, gone.modules[i].hex, e) &&
-                   state_remove(f->state, STATE_PLACEMENT, gone.modules[i].hex, e);
+                   state_remove(f->state, STATE_PLACEMENT, gone.modules[i].hex, e) &&
+                   state_remove(f->state, STATE_PIN, gone.modules[i].hex, e);
     bool ok = state_end(f->state, rows, rows ? e : NULL) && rows;
     if (!ok) {
         f->models[f->model_count++] =
@@ -636,6 +654,19 @@ bool fleet_place(struct fleet *f, struct module *m, const char *const *devices, 
     bool ok = row && state_put(f->state, STATE_PLACEMENT, m->digest.hex, row, e);
     json_decref(row);
     return ok && set_desired(m, devices, count, reason, e);
+}
+
+bool fleet_pin(struct fleet *f, struct module *m, const char *const *devices, uint32_t count,
+               struct err *e)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < count; i++)
+        json_array_append_new(list, json_string(devices[i]));
+    json_t *row = json_pack("{s:o}", "devices", list);
+    bool ok = row && (count > 0 ? state_put(f->state, STATE_PIN, m->digest.hex, row, e)
+                                : state_remove(f->state, STATE_PIN, m->digest.hex, e));
+    json_decref(row);
+    return ok && set_ids(&m->pins, &m->pin_count, devices, count, e);
 }
 
 /* ---- figures ------------------------------------------------------------------------------ */
@@ -669,140 +700,4 @@ double fleet_run_ms(struct fleet *f, const struct module *m, const struct device
     if (m->gflop > 0 && d->join.gflops > 0)
         return m->gflop / d->join.gflops * 1000;
     return RUN_MS_UNKNOWN;
-}
-
-/* ---- the table ---------------------------------------------------------------------------- */
-
-static bool desires(const struct module *m, const char *device)
-{
-    for (uint32_t i = 0; i < m->desired_count; i++)
-        if (strcmp(m->desired[i], device) == 0)
-            return true;
-    return false;
-}
-
-static bool ready_on(const struct device *d, const char *digest)
-{
-    const struct module_report *r = device_report(d, digest);
-    return d->alive && r && r->state == MODULE_READY;
-}
-
-/* True when every desired device that lives has it loaded: then others may let it go. */
-static bool settled(struct fleet *f, const struct module *m)
-{
-    uint32_t living = 0;
-    for (uint32_t i = 0; i < m->desired_count; i++) {
-        const struct device *d = fleet_device(f, m->desired[i]);
-        if (!d || !d->alive)
-            continue;
-        if (!ready_on(d, m->digest.hex))
-            return false;
-        living++;
-    }
-    return living > 0;
-}
-
-static bool fill_module(struct fleet *f, const struct module *m, struct table_module *to,
-                        struct err *e)
-{
-    bool done = settled(f, m), measured;
-    to->digest = m->digest;
-    (void)snprintf(to->name, sizeof(to->name), "%s", m->name);
-    to->file_bytes = m->file_bytes;
-    to->memory_bytes = fleet_memory(f, m, NULL, &measured);
-    to->dims = json_incref(m->dims);
-    to->replicas = calloc(f->device_count + 1, sizeof(*to->replicas));
-    if (!to->replicas)
-        return err_set(e, ERR_MEMORY, "table: no memory");
-    for (uint32_t i = 0; i < f->device_count; i++) {
-        const struct device *d = &f->devices[i];
-        bool serving = ready_on(d, m->digest.hex);
-        if (!desires(m, d->join.id) && (done || !serving))
-            continue;
-        struct table_replica *r = &to->replicas[to->replica_count++];
-        r->device = i;
-        r->serving = serving;
-        r->run_ms = fleet_run_ms(f, m, d, &r->measured);
-    }
-    return true;
-}
-
-static bool fill_model(const struct model_entry *m, struct table_model *to, struct err *e)
-{
-    json_t *programs = json_object_get(m->model, "programs");
-    json_t *blobs = json_object_get(m->model, "blobs");
-    (void)snprintf(to->name, sizeof(to->name), "%s", m->name);
-    to->programs = programs ? json_incref(programs) : json_array();
-    to->blobs = calloc(json_array_size(blobs) + 1, sizeof(*to->blobs));
-    if (!to->blobs)
-        return err_set(e, ERR_MEMORY, "table: no memory");
-    for (size_t i = 0; i < json_array_size(blobs) && i < WIRE_BLOBS_MAX; i++) {
-        const char *digest = json_string_value(json_array_get(blobs, i));
-        if (digest_valid(digest))
-            memcpy(to->blobs[to->blob_count++].hex, digest, DIGEST_HEX + 1);
-    }
-    return true;
-}
-
-static void fill_device(const struct device *d, struct table_device *to)
-{
-    (void)snprintf(to->id, sizeof(to->id), "%s", d->join.id);
-    (void)snprintf(to->name, sizeof(to->name), "%s", d->join.name);
-    (void)snprintf(to->peer_url, sizeof(to->peer_url), "%s", d->join.peer_url);
-    to->memory_bytes = d->join.memory_bytes;
-    to->lanes = d->join.lanes;
-    to->gflops = d->join.gflops;
-    to->alive = d->alive;
-    to->emulated = d->join.emulate[0] != 0;
-}
-
-static void fill_links(struct fleet *f, struct table *t)
-{
-    for (uint32_t i = 0; i < f->link_count; i++) {
-        uint32_t ends[2] = {UINT32_MAX, UINT32_MAX};
-        for (uint32_t k = 0; k < f->device_count; k++) {
-            if (strcmp(f->devices[k].join.id, f->links[i].a) == 0)
-                ends[0] = k;
-            if (strcmp(f->devices[k].join.id, f->links[i].b) == 0)
-                ends[1] = k;
-        }
-        if (ends[0] == UINT32_MAX || ends[1] == UINT32_MAX)
-            continue;
-        t->links[t->link_count++] = (struct table_link){.a = ends[0] < ends[1] ? ends[0] : ends[1],
-                                                        .b = ends[0] < ends[1] ? ends[1] : ends[0],
-                                                        .latency_ms = f->links[i].latency_ms,
-                                                        .mbit = f->links[i].mbit};
-    }
-}
-
-struct table *fleet_table(struct fleet *f, struct err *e)
-{
-    struct table *t = table_new();
-    if (t) {
-        t->devices = calloc(f->device_count + 1, sizeof(*t->devices));
-        t->modules = calloc(f->module_count + 1, sizeof(*t->modules));
-        t->models = calloc(f->model_count + 1, sizeof(*t->models));
-        t->links = calloc(f->link_count + 1, sizeof(*t->links));
-    }
-    if (!t || !t->devices || !t->modules || !t->models || !t->links) {
-        err_set(e, ERR_MEMORY, "table: no memory");
-        table_unref(t);
-        return NULL;
-    }
-    (void)snprintf(t->fleet, sizeof(t->fleet), "%s", f->id);
-    (void)snprintf(t->coordinator_url, sizeof(t->coordinator_url), "%s", f->url);
-    bool ok = true;
-    for (uint32_t i = 0; i < f->device_count; i++, t->device_count++)
-        fill_device(&f->devices[i], &t->devices[i]);
-    for (uint32_t i = 0; ok && i < f->module_count; i++, t->module_count++)
-        ok = fill_module(f, &f->modules[i], &t->modules[i], e);
-    for (uint32_t i = 0; ok && i < f->model_count; i++)
-        ok = model_is_staged(&f->models[i]) ||
-             fill_model(&f->models[i], &t->models[t->model_count++], e);
-    fill_links(f, t);
-    if (!ok) {
-        table_unref(t);
-        return NULL;
-    }
-    return t;
 }

@@ -2,7 +2,8 @@
  *
  * Plain data under one lock that coord.c holds; every function here is called with it held and
  * none blocks.  What must survive a restart is written through to the state before a function
- * returns (devices, modules, models, desired placement, measured figures, links); what is learnt
+ * returns (devices, modules, models, desired placement, pins, measured figures,
+ * links); what is learnt
  * anew from heartbeats is not (alive, module states).
  *
  * Desired and actual: `desired` of a module is the planner's choice; what a device has really
@@ -49,6 +50,8 @@ struct module {
     json_t *dims;                 /* {"PORT.INDEX": size} to measure it with; owned, or NULL */
     char (*desired)[WIRE_ID_MAX]; /* device ids, owned */
     uint32_t desired_count;
+    char (*pins)[WIRE_ID_MAX]; /* devices that it was told to be on, owned; none: free */
+    uint32_t pin_count;
     char reason[512]; /* why there, for people */
 };
 
@@ -135,6 +138,13 @@ uint32_t fleet_users(const struct fleet *f, const char *digest);
 /* Sets where a module shall be. */
 bool fleet_place(struct fleet *f, struct module *m, const char *const *devices, uint32_t count,
                  const char *reason, struct err *e);
+
+/* Tells a module where to be, whatever the planner thinks; count 0: it is free again. */
+bool fleet_pin(struct fleet *f, struct module *m, const char *const *devices, uint32_t count,
+               struct err *e);
+
+/* True when every desired device that lives has it loaded: then others may let it go. */
+bool fleet_settled(struct fleet *f, const struct module *m);
 
 /* Bytes that the module takes on a device: as measured there, else anywhere, else its file's size;
  * *measured says which. */

@@ -1,11 +1,18 @@
 /* internal.h - what the files of coord share.
  *
- * Locking: `lock` guards the fleet and is never held over the network or a file transfer.
- * `change` is held over a whole add or remove, so that these go one after the other. */
+ * Locking: `lock` guards the fleet, rates, moves and wishes, and is never held over the network, a
+ * file transfer or a search for a plan.  `change` is held over a whole add or remove, so that these
+ * go one after the other; `planning` over a plan.  Order: change, planning, lock. */
 #pragma once
 #include "base/sync.h"
 #include "coord/coord.h"
 #include "coord/fleet.h"
+#include "coord/moves.h"
+#include "coord/planner.h"
+#include "coord/rates.h"
+#include "coord/replan.h"
+
+#include <stdatomic.h>
 
 struct coord {
     struct blobs *blobs;
@@ -13,14 +20,24 @@ struct coord {
     struct table_slot *slot;
     struct state *state;
     struct monitor lock;
-    pthread_mutex_t change;
+    pthread_mutex_t change, planning;
     struct fleet fleet;
-    json_t *table;    /* the last published one, owned */
-    bool dirty;       /* something changed that the table may depend on */
-    bool replan;      /* a device came or went: places may have to change */
+    json_t *table; /* the last published one, owned */
+    bool dirty;    /* something changed that the table may depend on */
+    bool replan;   /* a plan is due, as `wish` says */
+    struct plan_wish wish;
+    uint64_t epoch; /* grows with all that a plan depends on, but for rates and measured figures */
+    struct rates rates;
+    struct moves moves;
+    struct allowance allowance; /* of moves that rates alone may cause */
+    int redundancy;             /* so many devices may die and every module still has a place */
+    char decision[MOVE_TEXT_MAX + REPLAN_TEXT_MAX]; /* of the last plan */
+    json_t *(*own_usage)(void *ctx);                /* of coord_options */
+    void *usage_ctx;
     int64_t grace_ns; /* after a start: devices have until then to report */
-    bool stop, started;
-    pthread_t watcher;
+    atomic_bool stop;
+    bool started, planner_started;
+    pthread_t watcher, planner;
 };
 
 /* watch.c */
@@ -29,13 +46,6 @@ void *coord_watch_run(void *coord);
 void coord_publish(struct coord *c);
 /* Sets dirty and wakes the watcher; called with the lock held. */
 void coord_touch(struct coord *c);
-
-/* planner.c; with the lock held.  Chooses places for all modules.  keep: modules with a living
- * place stay there.  partial: leave out models that don't fit rather than fail. */
-bool coord_plan(struct coord *c, bool keep, bool partial, struct err *e);
-/* After a device came: adopts a new plan only if it gains more than PLAN_GAIN_MIN, or places what
- * had no place. */
-bool coord_replan_join(struct coord *c, struct err *e);
 
 /* add.c */
 void coord_handle_add(struct net_request *r, void *coord);

@@ -1,306 +1,149 @@
-/* planner.c - from the fleet to a placement instance, and from its answer to places.
+/* planner.c - see planner.h.
  *
- * The instance is the planner's own JSON format; devices and modules go by names for people, so
- * that its reasons can be shown as they are.  One request class per (model, program), from the
- * device of the coordinator (the first that lives), each model with the same weight. */
-#include "base/clock.h"
-#include "base/num.h"
-#include "coord/internal.h"
-#include "plan/plan.h"
-#include "task/model.h"
+ * Locking: `planning` is held over a plan, so that add and the planner's thread don't make two at
+ * once; it is taken before `lock`, never while that is held. */
+#include "coord/planner.h"
 
-#include <math.h>
+#include "base/clock.h"
+#include "base/log.h"
+#include "coord/instance.h"
+#include "coord/internal.h"
+#include "coord/replan.h"
+
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PLAN_GAIN_MIN 0.10 /* a new plan is taken only if it is a tenth better: moving costs */
-#define PLAN_EVALS 200000
-#define IMAGE_BYTES 100000
-#define AUDIO_BYTES 64000
-#define TEXT_BYTES 100
-#define CANDIDATES_GUESS 10
-#define ANSWER_BYTES 200
+#define LIMIT_MS 300 /* of one search */
+#define TRIES 8      /* plans for a fleet that changes meanwhile */
+#define TICK_MS 500
 
-/* Which models are planned; by index in the fleet. */
-struct scope {
-    bool *models;
-    bool keep;
+/* ---- one plan --------------------------------------------------------------------------------- */
+
+struct job {
+    struct coord *coord;
+    const struct plan_wish *wish;
+    struct snapshot s;
+    struct plan_instance *in;
+    struct replan_result r;
+    int64_t end_ns; /* of the search that runs */
 };
 
-static bool usable(const struct device *d)
+static void arm(void *job)
 {
-    return d->alive && !d->draining;
+    ((struct job *)job)->end_ns = clock_deadline_ms(LIMIT_MS);
 }
 
-/* "vision_model 88cb1c3a": unique and readable. */
-static void module_key(const struct module *m, char *to, size_t size)
+static bool late(void *job)
 {
-    (void)snprintf(to, size, "%.100s %.8s", m->name, m->digest.hex);
+    struct job *j = job;
+    return clock_now_ns() >= j->end_ns || j->coord->stop;
 }
 
-static bool in_scope(struct coord *c, const struct scope *s, const struct module *m)
+static void clear_job(struct job *j)
 {
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        for (uint32_t k = 0; s->models[i] && k < c->fleet.models[i].module_count; k++)
-            if (strcmp(c->fleet.models[i].modules[k].hex, m->digest.hex) == 0)
-                return true;
-    return false;
+    if (j->in)
+        replan_clear(j->in, &j->r);
+    plan_instance_free(j->in);
+    snapshot_clear(&j->s);
+    j->in = NULL;
 }
 
-static json_t *devices_json(struct coord *c)
+/* models: which of the fleet, or NULL: all. */
+static bool make(struct job *j, const bool *models, enum plan_method method, struct err *e)
 {
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < c->fleet.device_count; i++) {
-        const struct device *d = &c->fleet.devices[i];
-        if (usable(d))
-            json_array_append_new(list, json_pack("{s:s,s:I,s:i}", "name", d->join.name,
-                                                  "memory_bytes", (json_int_t)d->join.memory_bytes,
-                                                  "lanes", (int)d->join.lanes));
-    }
-    return list;
-}
-
-static json_t *modules_json(struct coord *c, const struct scope *s)
-{
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < c->fleet.module_count; i++) {
-        const struct module *m = &c->fleet.modules[i];
-        if (!in_scope(c, s, m))
-            continue;
-        char key[WIRE_NAME_MAX];
-        json_t *run_ms = json_object();
-        uint64_t memory = 0;
-        for (uint32_t k = 0; k < c->fleet.device_count; k++) {
-            const struct device *d = &c->fleet.devices[k];
-            bool measured;
-            if (!usable(d))
-                continue;
-            double ms = fleet_run_ms(&c->fleet, m, d, &measured);
-            uint64_t bytes = fleet_memory(&c->fleet, m, d->join.id, &measured);
-            memory = bytes > memory ? bytes : memory;
-            json_object_set_new(run_ms, d->join.name, json_real(ms > 1e-6 ? ms : 1e-6));
-        }
-        module_key(m, key, sizeof(key));
-        json_array_append_new(list, json_pack("{s:s,s:I,s:I,s:o}", "name", key, "memory_bytes",
-                                              (json_int_t)memory, "output_bytes",
-                                              (json_int_t)m->output_bytes, "run_ms", run_ms));
-    }
-    return list;
-}
-
-static json_t *links_json(struct coord *c)
-{
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < c->fleet.link_count; i++) {
-        const struct link_entry *l = &c->fleet.links[i];
-        const struct device *a = fleet_device(&c->fleet, l->a), *b = fleet_device(&c->fleet, l->b);
-        if (a && b && usable(a) && usable(b))
-            json_array_append_new(list, json_pack("{s:s,s:s,s:f,s:f}", "a", a->join.name, "b",
-                                                  b->join.name, "latency_ms", l->latency_ms, "mbit",
-                                                  l->mbit));
-    }
-    return list;
-}
-
-/* ---- models and requests ---------------------------------------------------------------------- */
-
-static double media_bytes(const struct program_call *c)
-{
-    static const double sizes[MEDIA_KINDS] = {IMAGE_BYTES, AUDIO_BYTES, TEXT_BYTES};
-    double bytes = 0;
-    for (int i = 0; i < c->input_count; i++)
-        bytes += c->inputs[i].media ? sizes[c->inputs[i].kind] : 0;
-    return bytes;
-}
-
-static json_t *from_json(const struct program *p, const struct program_call *c)
-{
-    json_t *from = json_array();
-    bool source = false, seen[PROGRAM_CALLS_MAX] = {false};
-    for (int i = 0; i < c->input_count; i++) {
-        const struct program_input *in = &c->inputs[i];
-        if (in->media)
-            source = true;
-        else if (!seen[in->call]) {
-            seen[in->call] = true;
-            json_array_append_new(from, json_string(p->calls[in->call].id));
-        }
-    }
-    if (source)
-        json_array_append_new(from, json_string("source"));
-    return from;
-}
-
-/* One program as a model of the instance; false when one of its modules is not known. */
-static bool program_json(struct coord *c, const struct program *p, const char *name, json_t **model,
-                         json_t **input_bytes, json_t **runs)
-{
-    json_t *calls = json_array();
-    *input_bytes = json_object();
-    *runs = json_object();
-    for (int i = 0; i < p->call_count; i++) {
-        const struct program_call *call = &p->calls[i];
-        const struct module *m = fleet_module(&c->fleet, call->module.hex);
-        char key[WIRE_NAME_MAX];
-        if (!m) {
-            json_decref(calls);
-            json_decref(*input_bytes);
-            json_decref(*runs);
-            return false;
-        }
-        module_key(m, key, sizeof(key));
-        json_array_append_new(calls, json_pack("{s:s,s:s,s:o}", "id", call->id, "module", key,
-                                               "from", from_json(p, call)));
-        double bytes = media_bytes(call) * (call->each ? CANDIDATES_GUESS : 1);
-        if (bytes > 0)
-            json_object_set_new(*input_bytes, call->id, json_integer((json_int_t)bytes));
-        if (call->each)
-            json_object_set_new(*runs, call->id, json_integer(CANDIDATES_GUESS));
-    }
-    *model = json_pack("{s:s,s:o,s:b}", "name", name, "calls", calls, "answer_at_source",
-                       p->answer.kind == ANSWER_SIMILARITY);
-    return true;
-}
-
-static void add_model(struct coord *c, const struct model_entry *m, const char *source,
-                      json_t *models, json_t *requests)
-{
-    struct program **programs;
-    int count;
-    if (!model_programs(json_object_get(m->model, "programs"), &programs, &count, NULL))
-        return;
-    for (int i = 0; i < count; i++) {
-        char name[2 * WIRE_NAME_MAX + 16];
-        json_t *model, *input_bytes, *runs;
-        (void)snprintf(name, sizeof(name), "%.127s/%.127s/%d", m->name, programs[i]->task, i);
-        if (!program_json(c, programs[i], name, &model, &input_bytes, &runs))
-            continue;
-        json_array_append_new(models, model);
-        json_array_append_new(requests,
-                              json_pack("{s:s,s:s,s:f,s:o,s:o,s:i}", "model", name, "source",
-                                        source, "weight", 1.0 / count, "input_bytes", input_bytes,
-                                        "runs", runs, "answer_bytes", ANSWER_BYTES));
-    }
-    model_programs_free(programs, count);
-}
-
-static const struct device *source_device(struct coord *c)
-{
-    for (uint32_t i = 0; i < c->fleet.device_count; i++)
-        if (usable(&c->fleet.devices[i]))
-            return &c->fleet.devices[i];
-    return NULL;
-}
-
-static json_t *instance_json(struct coord *c, const struct scope *s)
-{
-    const struct device *source = source_device(c);
-    json_t *models = json_array(), *requests = json_array();
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        if (s->models[i])
-            add_model(c, &c->fleet.models[i], source->join.name, models, requests);
-    return json_pack("{s:s,s:s,s:o,s:{s:f,s:f},s:o,s:o,s:o,s:o}", "name", "fleet", "objective",
-                     "latency", "devices", devices_json(c), "default_link", "latency_ms", 0.2,
-                     "mbit", 1000.0, "links", links_json(c), "modules", modules_json(c, s),
-                     "models", models, "requests", requests);
-}
-
-/* Places that stay: those of modules that live where they shall be. */
-static json_t *pins_json(struct coord *c, const struct scope *s)
-{
-    json_t *pins = json_object();
-    for (uint32_t i = 0; s->keep && i < c->fleet.module_count; i++) {
-        const struct module *m = &c->fleet.modules[i];
-        char key[WIRE_NAME_MAX];
-        json_t *names = json_array();
-        for (uint32_t k = 0; k < m->desired_count; k++) {
-            const struct device *d = fleet_device(&c->fleet, m->desired[k]);
-            if (d && usable(d))
-                json_array_append_new(names, json_string(d->join.name));
-        }
-        module_key(m, key, sizeof(key));
-        if (json_array_size(names) > 0 && in_scope(c, s, m))
-            json_object_set(pins, key, names);
-        json_decref(names);
-    }
-    return pins;
-}
-
-static bool solve(struct coord *c, const struct scope *s, json_t **answer, struct err *e)
-{
-    if (!source_device(c))
-        return err_set(e, ERR_NO_PLACE, "placement: no device is alive");
-    json_t *instance = instance_json(c, s), *pins = pins_json(c, s);
-    struct plan_options o = {
-        .method = PLAN_BEST_GREEDY, .limit_evals = PLAN_EVALS, .pins = pins, .explain = true};
-    bool ok = instance && plan_run_json(instance, &o, answer, e);
-    if (!instance)
-        err_set(e, ERR_MEMORY, "placement: no memory");
-    json_decref(instance);
-    json_decref(pins);
-    return ok;
-}
-
-/* ---- taking an answer over ---------------------------------------------------------------------- */
-
-static const struct device *device_by_name(struct coord *c, const char *name)
-{
-    for (uint32_t i = 0; i < c->fleet.device_count; i++)
-        if (strcmp(c->fleet.devices[i].join.name, name) == 0)
-            return &c->fleet.devices[i];
-    return NULL;
-}
-
-static const char *reason_of(const json_t *answer, const char *key)
-{
-    const json_t *list = json_object_get(answer, "explain");
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *row = json_array_get(list, i);
-        const char *module = json_string_value(json_object_get(row, "module"));
-        if (module && strcmp(module, key) == 0)
-            return json_string_value(json_object_get(row, "reason"));
-    }
-    return "";
-}
-
-static bool same_place(const struct module *m, const char *const *ids, uint32_t count)
-{
-    if (m->desired_count != count)
+    struct coord *c = j->coord;
+    monitor_lock(&c->lock);
+    bool ok = snapshot_take(c, models, &j->s, e);
+    uint32_t left = allowance_left(&c->allowance, clock_now_ns());
+    int redundancy = c->redundancy;
+    monitor_unlock(&c->lock);
+    if (!ok || !plan_instance_read(j->s.json, &j->in, e))
         return false;
-    for (uint32_t i = 0; i < count; i++)
-        if (strcmp(m->desired[i], ids[i]) != 0)
-            return false;
-    return true;
+    struct replan q = {.in = j->in,
+                       .now = j->s.now,
+                       .cost_ms = j->s.cost_ms,
+                       .pins = j->s.pins,
+                       .redundancy = redundancy,
+                       .method = method,
+                       .rates_only = j->wish->rates_only,
+                       .moves_left = left,
+                       .arm = arm,
+                       .stop = late,
+                       .ctx = j};
+    return replan_decide(&q, &j->r, e);
 }
 
-/* A module that stays keeps the reason for which it once went there. */
-static bool take_over(struct coord *c, const struct scope *s, const json_t *answer, struct err *e)
+/* ---- taking it over --------------------------------------------------------------------------- */
+
+static void device_names(struct coord *c, const char (*ids)[WIRE_ID_MAX], uint32_t count, char *to,
+                         size_t size)
 {
-    const json_t *placement = json_object_get(answer, "placement");
-    for (uint32_t i = 0; i < c->fleet.module_count; i++) {
-        struct module *m = &c->fleet.modules[i];
-        char key[WIRE_NAME_MAX];
-        const char *ids[WIRE_DEVICES_MAX];
-        uint32_t count = 0;
-        if (!in_scope(c, s, m))
-            continue;
-        module_key(m, key, sizeof(key));
-        const json_t *names = json_object_get(placement, key);
-        for (size_t k = 0; k < json_array_size(names) && count < WIRE_DEVICES_MAX; k++) {
-            const char *name = json_string_value(json_array_get(names, k));
-            const struct device *d = name ? device_by_name(c, name) : NULL;
-            if (d)
-                ids[count++] = d->join.id;
-        }
-        if (!same_place(m, ids, count) &&
-            !fleet_place(&c->fleet, m, ids, count, reason_of(answer, key), e))
-            return false;
+    size_t n = 0;
+    to[0] = 0;
+    for (uint32_t i = 0; i < count && n < size; i++) {
+        const struct device *d = fleet_device(&c->fleet, ids[i]);
+        n += (size_t)snprintf(to + n, size - n, "%s%s", i ? ", " : "", d ? d->join.name : ids[i]);
     }
-    return true;
 }
 
-/* ---- what is planned ------------------------------------------------------------------------------ */
+static void note_move(struct coord *c, const struct job *j, const struct module *m,
+                      const char (*to)[WIRE_ID_MAX], uint32_t count)
+{
+    struct move *x = moves_add(&c->moves);
+    x->wall_ms = clock_wall_ms();
+    x->module = m->digest;
+    memcpy(x->name, m->name, sizeof(x->name));
+    device_names(c, (const char(*)[WIRE_ID_MAX])m->desired, m->desired_count, x->from,
+                 sizeof(x->from));
+    device_names(c, to, count, x->to, sizeof(x->to));
+    memcpy(x->cause, j->wish->cause, sizeof(x->cause));
+    (void)snprintf(x->why, sizeof(x->why), "%s", j->r.why);
+}
+
+static bool same_place(const struct module *m, const char (*ids)[WIRE_ID_MAX], uint32_t count)
+{
+    bool same = m->desired_count == count;
+    for (uint32_t i = 0; same && i < count; i++) {
+        bool found = false;
+        for (uint32_t k = 0; k < count; k++)
+            found = found || strcmp(m->desired[k], ids[i]) == 0;
+        same = found;
+    }
+    return same;
+}
+
+/* With the lock held.  A module that stays keeps the reason for which it once went there. */
+static bool take_over(struct coord *c, const struct job *j, struct err *e)
+{
+    bool moved = false;
+    for (uint32_t i = 0; i < j->s.module_count; i++) {
+        struct module *m = fleet_module(&c->fleet, j->s.modules[i].hex);
+        const struct plan_sites *sites = &j->r.sites[i];
+        char ids[PLAN_REPLICAS_MAX][WIRE_ID_MAX];
+        const char *list[PLAN_REPLICAS_MAX];
+        for (uint32_t k = 0; k < sites->count; k++) {
+            memcpy(ids[k], j->s.devices[sites->device[k]], WIRE_ID_MAX);
+            list[k] = ids[k];
+        }
+        if (!m || sites->count == 0 || same_place(m, (const char(*)[WIRE_ID_MAX])ids, sites->count))
+            continue;
+        const char *reason = j->r.reason ? j->r.reason[i] : m->reason;
+        note_move(c, j, m, (const char(*)[WIRE_ID_MAX])ids, sites->count);
+        if (!fleet_place(&c->fleet, m, list, sites->count, reason, e))
+            return false;
+        moved = true;
+    }
+    if (moved)
+        c->epoch++;
+    if (moved && j->wish->rates_only)
+        allowance_take(&c->allowance, j->r.moves);
+    coord_touch(c);
+    return !moved || moves_save(&c->moves, c->state, e);
+}
+
+/* ---- models that don't fit -------------------------------------------------------------------- */
 
 static bool has_place(struct coord *c, const struct model_entry *m)
 {
@@ -309,7 +152,7 @@ static bool has_place(struct coord *c, const struct model_entry *m)
         bool found = false;
         for (uint32_t k = 0; x && k < x->desired_count && !found; k++) {
             const struct device *d = fleet_device(&c->fleet, x->desired[k]);
-            found = d && usable(d);
+            found = d && d->alive && !d->draining;
         }
         if (!found)
             return false;
@@ -318,71 +161,159 @@ static bool has_place(struct coord *c, const struct model_entry *m)
 }
 
 /* Models that live stay in; of the others as many as fit, in their order. */
-static bool plan_partial(struct coord *c, struct scope *s, struct err *e)
+static bool make_partial(struct job *j, struct err *e)
 {
-    json_t *best = NULL;
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        s->models[i] = has_place(c, &c->fleet.models[i]);
-    (void)solve(c, s, &best, e);
-    for (uint32_t i = 0; i < c->fleet.model_count; i++) {
-        json_t *more = NULL;
-        if (s->models[i])
+    struct coord *c = j->coord;
+    monitor_lock(&c->lock);
+    uint32_t count = c->fleet.model_count;
+    bool *models = calloc(count + 1u, sizeof(*models));
+    for (uint32_t i = 0; models && i < count; i++)
+        models[i] = has_place(c, &c->fleet.models[i]);
+    uint64_t epoch = c->epoch;
+    monitor_unlock(&c->lock);
+    if (!models)
+        return err_set(e, ERR_MEMORY, "placement: no memory");
+    bool ok = make(j, models, PLAN_BEST_GREEDY, e);
+    for (uint32_t i = 0; i < count && (!ok || j->s.epoch == epoch); i++) {
+        struct job more = {.coord = c, .wish = j->wish};
+        if (models[i])
             continue;
-        s->models[i] = true;
-        if (solve(c, s, &more, e)) {
-            json_decref(best);
-            best = more;
+        models[i] = true;
+        if (make(&more, models, PLAN_BEST_GREEDY, e) && more.s.epoch == epoch) {
+            clear_job(j);
+            *j = more;
+            ok = true;
         } else {
-            s->models[i] = false;
+            models[i] = false;
+            clear_job(&more);
         }
     }
-    bool ok = best && take_over(c, s, best, e);
-    json_decref(best);
+    free(models);
     return ok;
 }
 
-bool coord_plan(struct coord *c, bool keep, bool partial, struct err *e)
-{
-    struct scope s = {.keep = keep, .models = calloc(c->fleet.model_count + 1u, sizeof(bool))};
-    json_t *answer = NULL;
-    if (!s.models)
-        return err_set(e, ERR_MEMORY, "placement: no memory");
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        s.models[i] = true;
-    bool ok = c->fleet.model_count == 0;
-    if (!ok && solve(c, &s, &answer, e))
-        ok = take_over(c, &s, answer, e);
-    else if (!ok && partial)
-        ok = plan_partial(c, &s, e);
-    json_decref(answer);
-    free(s.models);
-    return ok;
-}
+/* ---- plans ------------------------------------------------------------------------------------ */
 
-bool coord_replan_join(struct coord *c, struct err *e)
+static bool attempt(struct coord *c, const struct plan_wish *w, bool *again, struct err *e)
 {
-    bool placed = true;
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        placed = placed && has_place(c, &c->fleet.models[i]);
-    if (!placed)
-        return coord_plan(c, true, true, e);
-    struct scope s = {.keep = true, .models = calloc(c->fleet.model_count + 1u, sizeof(bool))};
-    if (!s.models)
-        return err_set(e, ERR_MEMORY, "placement: no memory");
-    for (uint32_t i = 0; i < c->fleet.model_count; i++)
-        s.models[i] = true;
-    json_t *now = NULL, *fresh = NULL;
-    bool ok = c->fleet.model_count == 0 || solve(c, &s, &now, e);
-    s.keep = false;
-    ok = ok && (c->fleet.model_count == 0 || solve(c, &s, &fresh, e));
-    if (ok && fresh) {
-        double before = json_number_value(json_object_get(now, "value"));
-        double after = json_number_value(json_object_get(fresh, "value"));
-        if (after < before * (1 - PLAN_GAIN_MIN))
-            ok = take_over(c, &s, fresh, e);
+    struct job j = {.coord = c, .wish = w};
+    bool ok = make(&j, NULL, PLAN_AUTO, e);
+    if (!ok && w->partial && e->code == ERR_NO_PLACE) {
+        clear_job(&j);
+        ok = make_partial(&j, e);
     }
-    json_decref(now);
-    json_decref(fresh);
-    free(s.models);
+    monitor_lock(&c->lock);
+    *again = j.s.epoch != c->epoch && !c->stop;
+    if (ok && !*again) {
+        log_debug("coord", "plan (%s): %s", w->cause, j.r.why);
+        (void)snprintf(c->decision, sizeof(c->decision), "%.200s: %s%.250s", w->cause,
+                       j.r.adopt ? "" : "nothing moves, ", j.r.why);
+        ok = take_over(c, &j, e);
+    }
+    monitor_unlock(&c->lock);
+    clear_job(&j);
     return ok;
+}
+
+bool coord_plan(struct coord *c, const struct plan_wish *w, struct err *e)
+{
+    (void)pthread_mutex_lock(&c->planning);
+    monitor_lock(&c->lock);
+    bool any = c->fleet.model_count > 0;
+    rates_planned(&c->rates);
+    monitor_unlock(&c->lock);
+    bool again = any, ok = true;
+    for (int i = 0; again && i < TRIES; i++)
+        ok = attempt(c, w, &again, e);
+    if (again) {
+        ok = err_set(e, ERR_BUSY, "placement: the fleet changes too fast to plan for it");
+        monitor_lock(&c->lock);
+        c->replan = true;
+        monitor_unlock(&c->lock);
+    }
+    (void)pthread_mutex_unlock(&c->planning);
+    return ok;
+}
+
+void coord_ask_plan(struct coord *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(c->wish.cause, sizeof(c->wish.cause), format, args);
+    va_end(args);
+    c->wish.partial = true;
+    c->wish.rates_only = false;
+    c->replan = true;
+    c->epoch++;
+    coord_touch(c);
+}
+
+/* ---- the thread ------------------------------------------------------------------------------- */
+
+/* With the lock held. */
+static void ask_unplaced(struct coord *c)
+{
+    for (uint32_t i = 0; i < c->fleet.model_count; i++)
+        if (!has_place(c, &c->fleet.models[i])) {
+            coord_ask_plan(c, "the coordinator started");
+            return;
+        }
+}
+
+/* With the lock held. */
+static void look_at_rates(struct coord *c)
+{
+    if (c->own_usage) {
+        json_t *usage = c->own_usage(c->usage_ctx);
+        rates_count(&c->rates, "", usage);
+        json_decref(usage);
+    }
+    rates_tick(&c->rates, clock_now_ns());
+    const struct rate *r = rates_changed(&c->rates);
+    if (!r || c->replan)
+        return;
+    (void)snprintf(c->wish.cause, sizeof(c->wish.cause), "%.80s %.80s: %.3g per s, was %.3g",
+                   r->model, r->task, r->per_s, r->planned);
+    c->wish.partial = c->wish.rates_only = true;
+    c->replan = true;
+}
+
+/* Waits until a plan is due, with the rates looked at on the way; false: the end. */
+static bool wait_for_wish(struct coord *c, struct plan_wish *ret, int64_t *rates_ns, bool *begun)
+{
+    monitor_lock(&c->lock);
+    for (;;) {
+        int64_t now = clock_now_ns();
+        bool ready = now >= c->grace_ns;
+        if (ready && !*begun)
+            ask_unplaced(c);
+        *begun = *begun || ready;
+        if (now >= *rates_ns) {
+            look_at_rates(c);
+            *rates_ns = now + (int64_t)(RATES_PERIOD_S * (double)NS_PER_S);
+        }
+        if (c->stop || (c->replan && ready))
+            break;
+        (void)monitor_wait(&c->lock, clock_deadline_ms(TICK_MS));
+    }
+    bool stop = c->stop;
+    *ret = c->wish;
+    c->replan = false;
+    monitor_unlock(&c->lock);
+    return !stop;
+}
+
+void *coord_planner_run(void *coord)
+{
+    struct coord *c = coord;
+    struct plan_wish w;
+    int64_t rates_ns = 0;
+    bool begun = false;
+    while (wait_for_wish(c, &w, &rates_ns, &begun)) {
+        struct err e = {0};
+        /* What can't be planned stays where it is. */
+        if (!coord_plan(c, &w, &e))
+            log_debug("coord", "plan (%s): %s", w.cause, e.text);
+    }
+    return NULL;
 }

@@ -32,7 +32,8 @@ static void sweep(struct fleet *f)
         struct module *m = &f->modules[i];
         if (fleet_users(f, m->digest.hex) > 0 ||
             !state_remove(f->state, STATE_MODULE, m->digest.hex, NULL) ||
-            !state_remove(f->state, STATE_PLACEMENT, m->digest.hex, NULL)) {
+            !state_remove(f->state, STATE_PLACEMENT, m->digest.hex, NULL) ||
+            !state_remove(f->state, STATE_PIN, m->digest.hex, NULL)) {
             i++;
             continue;
         }

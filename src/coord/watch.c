@@ -1,4 +1,4 @@
-/* watch.c - notices deaths, replans, and publishes the routing table.
+/* watch.c - notices deaths, and publishes the routing table.
  *
  * One thread, woken by changes and at least every TICK_MS.  Publishing: the table goes into the
  * state first, then to the own process, then it is pushed to each living device; a device that the
@@ -31,7 +31,7 @@ static void notice_deaths(struct coord *c)
         d->alive = false;
         heartbeat_clear(&d->last);
         log_debug("coord", "device %s is not heard of any more", d->join.name);
-        c->dirty = c->replan = true;
+        coord_ask_plan(c, "device %s died", d->join.name);
     }
 }
 
@@ -79,6 +79,23 @@ static void push_all(struct coord *c, const struct push *p)
     }
 }
 
+/* With the lock held: moves whose new places serve by now have come to their end. */
+static void note_done(struct coord *c)
+{
+    bool any = false;
+    struct err e;
+    for (uint32_t i = 0; i < c->moves.count; i++) {
+        struct move *x = &c->moves.rows[i];
+        const struct module *m = x->done_ms ? NULL : fleet_module(&c->fleet, x->module.hex);
+        if (!m || !fleet_settled(&c->fleet, m))
+            continue;
+        x->done_ms = clock_wall_ms();
+        any = true;
+    }
+    if (any && !moves_save(&c->moves, c->state, &e))
+        log_debug("coord", "moves: %s", e.text);
+}
+
 /* With the lock held: the new table as JSON if it differs from the last one. */
 static json_t *renew(struct coord *c, struct err *e)
 {
@@ -105,6 +122,7 @@ static json_t *renew(struct coord *c, struct err *e)
     c->fleet.version = version;
     json_decref(c->table);
     c->table = json_incref(o);
+    note_done(c);
     return o;
 }
 
@@ -136,15 +154,6 @@ void coord_publish(struct coord *c)
     free(p);
 }
 
-/* With the lock held.  A plan that can't be made leaves what is placed where it is. */
-static void replan(struct coord *c)
-{
-    struct err e = {0};
-    c->replan = false;
-    if (!coord_plan(c, true, true, &e))
-        log_debug("coord", "placing again: %s", e.text);
-}
-
 void *coord_watch_run(void *coord)
 {
     struct coord *c = coord;
@@ -156,8 +165,6 @@ void *coord_watch_run(void *coord)
         bool ready = clock_now_ns() >= c->grace_ns;
         if (ready)
             notice_deaths(c);
-        if (c->replan && ready)
-            replan(c);
         bool dirty = c->dirty && ready;
         monitor_unlock(&c->lock);
         if (stop)

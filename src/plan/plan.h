@@ -35,7 +35,8 @@ struct plan_options {
     bool (*stop)(void *ctx); /* asked now and then; true ends the search; may be NULL */
     void *stop_ctx;
     const json_t *pins; /* {"module": ["device", ...]}: places that are forced, or NULL */
-    int redundancy;     /* so many devices may die and every module still has a place */
+    const struct plan_sites *given; /* by module: taken as it is, nothing is searched; or NULL */
+    int redundancy;                 /* so many devices may die and every module still has a place */
     bool explain;
 };
 

@@ -45,8 +45,19 @@ static bool run_baseline(struct search *s, enum greedy kind, struct err *e)
     return true;
 }
 
+static bool run_given(struct search *s, struct err *e)
+{
+    eval_set_all(&s->v, s->o->given);
+    if (!eval_full(&s->v, e))
+        return false;
+    search_offer(s);
+    return true;
+}
+
 static bool run_method(struct search *s, struct err *e)
 {
+    if (s->o->given)
+        return run_given(s, e);
     switch (s->o->method) {
     case PLAN_GREEDY_FASTEST:
         return run_baseline(s, GREEDY_FASTEST, e);

@@ -17,6 +17,7 @@
     X(STATE_MODEL, "model")         /* model name */                                               \
     X(STATE_MODULE, "module")       /* module digest: ports, bytes, FLOPs */                       \
     X(STATE_PLACEMENT, "placement") /* module digest: device ids */                                \
+    X(STATE_PIN, "pin")             /* module digest: device ids that it was told to be on */      \
     X(STATE_PROFILE, "profile")     /* "digest device": memory and time as measured */             \
     X(STATE_LINK, "link")           /* "device device": latency and bandwidth */                   \
     X(STATE_NODE, "node")           /* a node's own: "id", the last table */

@@ -1,0 +1,46 @@
+/* rates.h - how often each task is asked for, by the device whose gateway is asked.
+ *
+ * Heartbeats bring counts; rates_tick() makes a rate of them in which what came t seconds ago
+ * weighs exp(-t / RATES_WINDOW_S).  `planned` is the rate that the last plan was made with: a plan
+ * is due when one of them has grown or shrunk by RATES_CHANGE.
+ *
+ * No clock and no lock of its own: time is passed in, the caller holds the fleet's lock. */
+#pragma once
+#include "base/json.h"
+#include "wire/limits.h"
+
+#include <stdint.h>
+
+#define RATES_WINDOW_S 30.0
+#define RATES_PERIOD_S 5.0 /* between two ticks, and two questions whether rates have changed */
+#define RATES_CHANGE 1.5   /* factor */
+#define RATES_FLOOR 0.01   /* per s: what is asked for less is planned for as if it were this */
+#define RATES_MATTER 0.1   /* per s: a rate below says nothing, it may be one request */
+#define RATES_MAX 4096u    /* rows; what comes on top is not counted */
+
+struct rate {
+    char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX];
+    char device[WIRE_ID_MAX]; /* whose gateway; empty: the coordinator's own */
+    double count;             /* since the last tick */
+    double per_s, planned;
+};
+
+struct rates {
+    struct rate *rows; /* owned */
+    uint32_t count;
+    int64_t ticked_ns; /* 0: not yet */
+};
+
+void rates_clear(struct rates *r);
+
+/* usage: {"model\ttask": n} of a heartbeat, or NULL; what can't be read is left out. */
+void rates_count(struct rates *r, const char *device, const json_t *usage);
+
+/* Takes the counts since the last tick into the rates; rows that have faded away are dropped. */
+void rates_tick(struct rates *r, int64_t now_ns);
+
+/* The row that has changed most since the last plan, or NULL: none by RATES_CHANGE. */
+const struct rate *rates_changed(const struct rates *r);
+
+/* A plan has been made with the rates as they are. */
+void rates_planned(struct rates *r);
