@@ -88,7 +88,7 @@ static bool start_listener(struct process *p, const char *what, const struct net
     struct net_server_options o = {.host = host,
                                    .groups = groups,
                                    .group_count = count,
-                                   .public_checks = public,
+                                   .public_checks = true, /* browsers reach peer ports, too */
                                    .max_ordinary = public ? 0 : PEER_CALLS_MAX};
     if (!parse_address(p->args, what, host, sizeof(host), &o.port, e))
         return false;

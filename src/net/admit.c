@@ -14,7 +14,7 @@
 
 /* What one walk over the header fields finds. */
 struct walk {
-    unsigned fields, lengths, codings, hosts;
+    unsigned fields, lengths, codings, hosts, origins;
     const char *length, *coding, *host, *origin, *type, *authorization, *timeout, *expect;
 };
 
@@ -35,6 +35,7 @@ static enum MHD_Result walk_field(void *arg, enum MHD_ValueKind kind, const char
         w->hosts++;
         w->host = text;
     } else if (strcasecmp(name, "origin") == 0) {
+        w->origins++;
         w->origin = text;
     } else if (strcasecmp(name, "content-type") == 0) {
         w->type = text;
@@ -72,6 +73,8 @@ static bool admit_framing(struct net_request *r, const struct walk *w)
         return refuse_and_close(r, 501, ERR_UNSUPPORTED, "Transfer-Encoding other than chunked");
     if (w->hosts > 1)
         return refuse_and_close(r, 400, ERR_INVALID, "more than one Host");
+    if (w->origins > 1)
+        return refuse_and_close(r, 400, ERR_INVALID, "more than one Origin");
     r->has_length = w->lengths == 1;
     r->chunked = w->codings == 1;
     if (r->has_length && !net_length_parse(w->length, SIZE_MAX / 2, &r->body_expected, &e))

@@ -10,8 +10,7 @@
  * Threads: one per connection and the accepting one, of the library; the watcher; one per
  * streaming request.  `lock` protects the counts of running requests and `stopping`.
  *
- * Unresolved: the library takes bare LF as a line end, and a connection that only trickles header
- * bytes is limited by idle_s between bytes, not in all. */
+ * Unresolved: the library takes bare LF as a line end. */
 #include "net/server_internal.h"
 
 #include "base/num.h"
@@ -29,6 +28,61 @@
 #define FILES_PER_CONNECTION 1u
 #define FILES_BESIDE 256u  /* descriptors that the rest of the process may need */
 #define ABORT_WAIT_MS 2000 /* for handlers to answer after their token fired */
+
+/* ---- clients that are waited for ---- */
+
+static void phase_set(struct peer *p, enum peer_phase phase)
+{
+    atomic_store(&p->since_ns, clock_now_ns());
+    atomic_store(&p->phase, (int)phase);
+}
+
+static int64_t phase_limit_ms(const struct net_server *s, int phase)
+{
+    bool crowded = s->connections > s->options.max_connections / 2;
+    int64_t idle_ms = (int64_t)s->options.idle_s * 1000;
+    if (phase == PEER_HEAD)
+        return crowded && idle_ms > CROWDED_IDLE_MS ? CROWDED_IDLE_MS : idle_ms;
+    return phase == PEER_RUN ? INT64_MAX / NS_PER_MS : s->options.timeout_ms;
+}
+
+/* Ends connections whose clients are too slow.  The library closes a descriptor after it has said
+ * so, by connection_changed(): one that is in the list is still the connection's. */
+static void sweep(void *server)
+{
+    struct net_server *s = server;
+    int64_t now = clock_now_ns();
+    monitor_lock(&s->lock);
+    for (struct peer *p = s->peers; p; p = p->next) {
+        int64_t since = atomic_load(&p->since_ns);
+        if ((now - since) / NS_PER_MS > phase_limit_ms(s, atomic_load(&p->phase)))
+            (void)shutdown(p->fd, SHUT_RDWR);
+    }
+    monitor_unlock(&s->lock);
+}
+
+static void peer_link(struct net_server *s, struct peer *p, int fd)
+{
+    p->fd = fd;
+    phase_set(p, PEER_HEAD);
+    monitor_lock(&s->lock);
+    p->next = s->peers;
+    p->at = &s->peers;
+    if (p->next)
+        p->next->at = &p->next;
+    s->peers = p;
+    monitor_unlock(&s->lock);
+}
+
+static void peer_unlink(struct net_server *s, struct peer *p)
+{
+    monitor_lock(&s->lock);
+    if (p->at)
+        *p->at = p->next;
+    if (p->next)
+        p->next->at = p->at;
+    monitor_unlock(&s->lock);
+}
 
 /* ---- callbacks ---- */
 
@@ -53,8 +107,10 @@ static void request_completed(void *arg, struct MHD_Connection *c, void **reques
     (void)c;
     (void)how;
     struct net_request *r = *request;
-    if (r)
+    if (r) {
         r->peer->request = NULL;
+        phase_set(r->peer, PEER_HEAD);
+    }
     request_end(r);
     *request = NULL;
 }
@@ -74,6 +130,7 @@ static void handle(struct net_request *r)
 static enum MHD_Result first_call(struct net_request *r, const char *method)
 {
     r->state = REQUEST_BODY;
+    phase_set(r->peer, PEER_BODY);
     if (request_admit(r, method))
         return MHD_YES;
     r->state = REQUEST_SWALLOW;
@@ -118,8 +175,12 @@ static enum MHD_Result access_request(void *arg, struct MHD_Connection *c, const
     }
     if (r->state == REQUEST_ANSWERED)
         return MHD_YES;
-    if (r->state == REQUEST_BODY)
+    if (r->state == REQUEST_BODY) {
+        phase_set(r->peer, PEER_RUN);
         handle(r);
+        if (!r->stream)
+            phase_set(r->peer, PEER_READ);
+    }
     connection_touch(r); /* the handler may have taken longer than idle_s */
     return reply_queue(r);
 }
@@ -145,6 +206,7 @@ static void connection_changed(void *arg, struct MHD_Connection *c, void **conte
     if (what == MHD_CONNECTION_NOTIFY_CLOSED) {
         struct peer *gone = *context;
         if (gone) {
+            peer_unlink(s, gone);
             request_end(gone->request);
             watcher_remove(s->watcher, gone->watch_slot);
         }
@@ -160,8 +222,11 @@ static void connection_changed(void *arg, struct MHD_Connection *c, void **conte
         MHD_get_connection_info(c, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     if (p && info && info->client_addr)
         peer_address(info->client_addr, p);
-    if (p)
+    info = MHD_get_connection_info(c, MHD_CONNECTION_INFO_CONNECTION_FD);
+    if (p) {
         p->watch_slot = -1;
+        peer_link(s, p, info ? info->connect_fd : -1);
+    }
     *context = p;
 }
 
@@ -294,7 +359,7 @@ bool net_server_start(const struct net_server_options *options, struct net_serve
     bool ok = copy_options(s, options, e) && listen_open(s, e);
     if (ok) {
         raise_files(s->options.max_connections);
-        s->watcher = watcher_start(s->options.max_connections, e);
+        s->watcher = watcher_start(s->options.max_connections, sweep, s, e);
         ok = s->watcher && daemon_start(s, e);
     }
     if (!ok) {

@@ -72,7 +72,9 @@ struct net_server_options {
     unsigned max_connections; /* the 0 of this and the following means the default above */
     unsigned max_ordinary;    /* requests under way of routes without NET_CONTROL */
     size_t connection_memory;
-    unsigned idle_s; /* a connection without a request, or one that does not read */
+    /* A connection without a whole request header, in all (less while more than half of them are
+     * taken), or one that sends or reads nothing.  timeout_ms: for a body, and for taking an answer. */
+    unsigned idle_s;
     size_t max_bodies;
     int64_t timeout_ms;
     struct net_tls *tls;      /* NULL = plain */

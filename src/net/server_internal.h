@@ -21,12 +21,14 @@
 /* A chunked body that goes on this far beyond its limit is cut off. */
 #define OVERRUN_MAX (1u << 20)
 /* Connections that must stay free for control requests: ordinary ones are not kept open beyond. */
+#define CROWDED_IDLE_MS 5000
 #define CONNECTIONS_RESERVED 32u
 
 /* ---- watch.c: one thread that notices clients going away ---- */
 
 struct watcher;
-struct watcher *watcher_start(unsigned slots, struct err *e);
+/* tick: called by its thread about once a second; takes its time out of noticing clients. */
+struct watcher *watcher_start(unsigned slots, void (*tick)(void *arg), void *arg, struct err *e);
 void watcher_stop(struct watcher *w); /* accepts NULL */
 /* A slot for a connection; -1 when none is free: its requests run unwatched. */
 int watcher_add(struct watcher *w, int fd);
@@ -67,12 +69,27 @@ struct net_server {
     struct monitor lock; /* protects what follows; woken when a count falls to 0 */
     unsigned ordinary, control;
     bool stopping;
+    struct peer *peers; /* all connections */
 };
 
 enum peer_trust { PEER_UNKNOWN, PEER_NONE, PEER_REFUSED, PEER_VERIFIED };
 
-/* One connection.  Only its own thread touches it after it was accepted, until it is closed. */
+/* What a connection's client is waited for, at most that long in all: the library's limit counts
+ * from its last byte, and one byte now and then would keep a connection for ever. */
+enum peer_phase {
+    PEER_HEAD, /* the next request: idle_s, or CROWDED_IDLE_MS when more than half are taken */
+    PEER_BODY, /* the rest of a request: the server's limit of a request */
+    PEER_RUN,  /* for nothing: a handler runs, or streams its answer */
+    PEER_READ, /* that it takes the answer: as PEER_BODY */
+};
+
+/* One connection.  Only its own thread touches it after it was accepted, until it is closed; but
+ * phase and since_ns are looked at by the watcher, and the list is under the server's lock. */
 struct peer {
+    struct peer *next, **at; /* at: what points to it */
+    int fd;
+    atomic_int phase;
+    atomic_int_fast64_t since_ns;
     char address[64];
     bool loopback;
     enum peer_trust trust; /* looked at once, at the first request that needs it */

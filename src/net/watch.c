@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 64
+#define TICK_MS 1000
 #define STOP_EVENT UINT64_MAX
 
 struct slot {
@@ -31,6 +32,8 @@ struct slot {
 struct watcher {
     int epoll_fd, stop_fd;
     pthread_t thread;
+    void (*tick)(void *arg);
+    void *tick_arg;
     struct monitor lock; /* protects what follows */
     bool aborted;
     unsigned count, free_head; /* free_head == count: none free */
@@ -57,11 +60,16 @@ static struct cancel *slot_token(struct watcher *w, uint64_t event)
 static void *watch_run(void *arg)
 {
     struct watcher *w = arg;
+    int64_t next_ns = clock_deadline_ms(TICK_MS);
     for (;;) {
         struct epoll_event events[EVENTS_MAX];
-        int n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, -1);
+        int n = epoll_wait(w->epoll_fd, events, EVENTS_MAX, TICK_MS);
         if (n < 0 && errno != EINTR)
             return NULL;
+        if (clock_now_ns() >= next_ns) {
+            next_ns = clock_deadline_ms(TICK_MS);
+            w->tick(w->tick_arg);
+        }
         for (int i = 0; i < n; i++) {
             if (events[i].data.u64 == STOP_EVENT)
                 return NULL;
@@ -82,7 +90,7 @@ static void watcher_free(struct watcher *w)
     free(w);
 }
 
-struct watcher *watcher_start(unsigned slots, struct err *e)
+struct watcher *watcher_start(unsigned slots, void (*tick)(void *arg), void *arg, struct err *e)
 {
     struct watcher *w = calloc(1, sizeof(*w) + slots * sizeof(w->slots[0]));
     if (!w) {
@@ -91,6 +99,8 @@ struct watcher *watcher_start(unsigned slots, struct err *e)
     }
     monitor_init(&w->lock);
     w->count = slots;
+    w->tick = tick;
+    w->tick_arg = arg;
     for (unsigned i = 0; i < slots; i++)
         w->slots[i].next_free = i + 1;
     w->epoll_fd = epoll_create1(EPOLL_CLOEXEC);

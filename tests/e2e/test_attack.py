@@ -41,9 +41,11 @@ def test_a_removal_spares_what_is_being_uploaded(fleet: Fleet) -> None:
     assert json.loads(call(f"{first.public_url}/s2m3/v1/uploads/{part}").body)["have"] == 4
     answer = manifest(first.public_url, "asked", files)
     assert answer.status == 200, answer.body
-    # What the removed model alone had is gone.
+    # What the removed model alone had is gone; the other's files are there, with what was cut of them.
     blobs = {p.name for p in (first.folder / "data" / "blobs").iterdir()}
-    assert blobs == {row["digest"] for row in files}
+    kept = {row["digest"] for row in files}
+    removed = {row["digest"] for row in files_of(MODELS / model_of("image-classification"))}
+    assert kept <= blobs and not (removed - kept) & blobs
 
 
 def test_manifests_of_files_that_are_not_there(fleet: Fleet) -> None:
@@ -56,3 +58,14 @@ def test_manifests_of_files_that_are_not_there(fleet: Fleet) -> None:
     assert not any((first.folder / "data" / "modules").iterdir())
     for name in (".", "..", "-rf", ".hidden", "a/b", ""):
         assert manifest(first.public_url, name, []).status == 400
+
+
+def test_pages_of_other_sites_reach_no_listener(fleet: Fleet) -> None:
+    """A browser on this machine finds both ports; what it sends says where the page is from."""
+    first = fleet.up(binary=ASAN)
+    for url, path in ((first.public_url, "/healthz"), (first.peer_url, "/s2m3/v1/ping")):
+        assert call(url + path).status == 200
+        for header in ({"Host": "rebound.example"}, {"Origin": "http://page.example"}, {"Origin": "null"}):
+            assert call(url + path, **header).status == 403
+    leave = call(first.peer_url + "/s2m3/v1/leave", b'{"device":"x"}', method="POST", Origin="http://page.example")
+    assert leave.status == 403

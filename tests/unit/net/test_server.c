@@ -617,6 +617,54 @@ static void test_idle_limit(void **state)
     fixture_stop(&f);
 }
 
+/* One byte now and then is no request: the limit is for the whole header, and for a whole body. */
+static void test_trickle(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    fixture_start(&f, &(struct net_server_options){.idle_s = 1, .timeout_ms = 1000});
+    uint16_t port = net_server_port(f.server);
+    int head = raw_connect(port), body = raw_connect(port);
+    raw_send(head, "GET /ping HTTP/1.1\r\nHost: a\r\nX: ");
+    raw_send(body, "POST /json HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n");
+    int64_t start = clock_now_ns();
+    bool head_ended = false, body_ended = false;
+    while ((!head_ended || !body_ended) && clock_ms_since(start) < 60000) {
+        usleep(100000); /* what is tested is time itself */
+        head_ended = head_ended || send(head, "x", 1, MSG_NOSIGNAL) < 0;
+        body_ended = body_ended || send(body, "x", 1, MSG_NOSIGNAL) < 0;
+    }
+    assert_true(head_ended && body_ended);
+    close(head);
+    close(body);
+    expect_status(&f, "GET", "/ping", 200);
+    fixture_stop(&f);
+}
+
+/* When more than half of the connections are taken, those without a request have to go. */
+static void test_crowded(void **state)
+{
+    (void)state;
+    static struct fixture f;
+    enum { MOST = 16 };
+    fixture_start(&f, &(struct net_server_options){.max_connections = MOST});
+    int fds[MOST];
+    for (int i = 0; i < MOST; i++)
+        fds[i] = raw_connect(net_server_port(f.server));
+    char answer[64];
+    for (int i = 0; i < MOST / 2; i++)
+        (void)raw_read_until(fds[i], "never", answer, sizeof(answer)); /* ends by the server */
+    struct net_counts counts;
+    do { /* its threads have ended a moment later */
+        usleep(10000);
+        net_server_counts(f.server, &counts);
+    } while (counts.connections > MOST / 2);
+    expect_status(&f, "GET", "/ping", 200);
+    for (int i = 0; i < MOST; i++)
+        close(fds[i]);
+    fixture_stop(&f);
+}
+
 static void test_stop_without_grace_fires_tokens(void **state)
 {
     (void)state;
@@ -657,6 +705,7 @@ static void test_public_checks(void **state)
         {"Host: localhost\r\nOrigin: http://localhost:3000", 200},
         {"Host: localhost\r\nOrigin: https://evil.example", 403},
         {"Host: localhost\r\nOrigin: null", 403},
+        {"Host: localhost\r\nOrigin: https://evil.example\r\nOrigin: http://localhost", 400},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++)
         if (status_of(port, "GET /ping HTTP/1.1\r\n%s\r\n\r\n", rows[i].fields) != rows[i].status)
@@ -767,6 +816,8 @@ int main(void)
         cmocka_unit_test(test_a_thousand_waiting_connections),
         cmocka_unit_test(test_graceful_stop),
         cmocka_unit_test(test_idle_limit),
+        cmocka_unit_test(test_trickle),
+        cmocka_unit_test(test_crowded),
         cmocka_unit_test(test_stop_without_grace_fires_tokens),
         cmocka_unit_test(test_public_checks),
         cmocka_unit_test(test_keys),
