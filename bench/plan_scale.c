@@ -2,18 +2,25 @@
  *
  *   bench_plan_scale
  *
- * First 200 devices and 500 to 8,000 modules: milliseconds and milliseconds per module x log2(modules),
- * which must not grow.  Then 1,000 devices, 5,000 modules, 2,000 models with one request each, in all
- * objectives, auto with its limit of one second.  Instances are made here, with a fixed seed. */
+ * First 200 devices and 500 to 16,000 modules: milliseconds to read the instance and to plan, and
+ * microseconds of both per module x log2(modules), which must not grow, with a plot of both: '#' measured, '|' where N log N through the first point
+ * would be.  Then 1,000 devices, 5,000 modules, 2,000 models with one request each, in all objectives,
+ * auto with its limit of one second, and the most memory that all of it took.  Instances are made here,
+ * with a fixed seed. */
 #include "base/clock.h"
 #include "base/num.h"
 #include "plan/plan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 
 #define GROWTH_DEVICES 200
 #define ROUNDS 5
+#define GROWTH_FIRST 500u
+#define GROWTH_POINTS 6
+#define PLOT_WIDTH 60
 #define LIMIT_MS 1000
 
 static uint64_t state;
@@ -92,20 +99,47 @@ static struct plan_instance *read_made(json_t *o)
     return in;
 }
 
+/* Rows of a plot whose width is that of the largest of both curves. */
+static void plot(const double *ms)
+{
+    double expected[GROWTH_POINTS], most = 0;
+    for (int i = 0; i < GROWTH_POINTS; i++) {
+        double n = GROWTH_FIRST << i;
+        expected[i] = ms[0] * n * log2(n) / (GROWTH_FIRST * log2(GROWTH_FIRST));
+        most = fmax(most, fmax(ms[i], expected[i]));
+    }
+    for (int i = 0; i < GROWTH_POINTS; i++) {
+        char row[PLOT_WIDTH + 2];
+        memset(row, ' ', sizeof(row));
+        memset(row, '#', (size_t)(PLOT_WIDTH * ms[i] / most));
+        row[(size_t)(PLOT_WIDTH * expected[i] / most)] = '|';
+        row[PLOT_WIDTH + 1] = '\0';
+        printf("%8u %s\n", GROWTH_FIRST << i, row);
+    }
+}
+
 static bool growth(enum plan_method method)
 {
-    printf("%s, %d devices\n%8s %10s %16s\n", plan_method_name(method), GROWTH_DEVICES, "modules",
-           "ms", "us/(n log2 n)");
-    for (uint32_t n = 500; n <= 8000; n *= 2) {
-        struct plan_instance *in = read_made(make(GROWTH_DEVICES, n, n / 2, "latency"));
-        double best = INFINITY, value, bound;
-        for (int i = 0; in && i < ROUNDS; i++)
-            best = fmin(best, fabs(solve(in, method, &value, &bound)));
-        if (!in)
-            return false;
-        printf("%8u %10.2f %16.4f\n", n, best, 1000 * best / (n * log2(n)));
-        plan_instance_free(in);
+    double all[GROWTH_POINTS];
+    printf("%s, %d devices\n%8s %10s %10s %16s\n", plan_method_name(method), GROWTH_DEVICES,
+           "modules", "read ms", "plan ms", "us/(n log2 n)");
+    for (int i = 0; i < GROWTH_POINTS; i++) {
+        uint32_t n = GROWTH_FIRST << i;
+        double value, bound, read_ms = INFINITY, plan_ms = INFINITY;
+        for (int k = 0; k < ROUNDS; k++) {
+            json_t *o = make(GROWTH_DEVICES, n, n / 2, "latency");
+            int64_t start = clock_now_ns();
+            struct plan_instance *in = read_made(o);
+            if (!in)
+                return false;
+            read_ms = fmin(read_ms, clock_ms_since(start));
+            plan_ms = fmin(plan_ms, fabs(solve(in, method, &value, &bound)));
+            plan_instance_free(in);
+        }
+        all[i] = read_ms + plan_ms;
+        printf("%8u %10.2f %10.2f %16.4f\n", n, read_ms, plan_ms, 1000 * all[i] / (n * log2(n)));
     }
+    plot(all);
     return true;
 }
 
@@ -127,5 +161,8 @@ int main(void)
         }
         plan_instance_free(in);
     }
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0)
+        printf("most memory at once: %.0f MiB\n", (double)usage.ru_maxrss / 1024);
     return 0;
 }

@@ -6,6 +6,10 @@ their public configurations), devices are kinds of machines that people own, wit
 models reach on them rather than what is printed on the box, and a cloud behind a slow link.
 
     bench/plan/generate.py [FOLDER]
+    bench/plan/generate.py --middle FOLDER
+
+--middle makes 60 random instances of 20 modules on 8 devices in each objective, which are not kept in
+the tree: `bench_plan_set --gap FOLDER` shows how close `auto` comes to its own bound on them.
 
 The certified optima beside them (optima.json) are written by `bench_plan_set --write`.
 """
@@ -19,6 +23,7 @@ from typing import Any
 
 SEED = 95
 COUNT = 95
+MIDDLE = 60
 
 # name: MB, GFLOP of one run, bytes of the output
 MODULES = {
@@ -107,7 +112,51 @@ def fits(o: dict[str, Any]) -> bool:
     return o["objective"] != "load" or work < 0.5 * fastest
 
 
+def middle_model(rng: random.Random, name: str, modules: list[str]) -> dict[str, Any]:
+    """Encoders and a head, or a chain with side inputs."""
+    chosen = rng.sample(modules, rng.randint(2, 5))
+    if rng.random() < 0.6:
+        return {"name": name, "encoders": chosen[:-1], "head": chosen[-1]}
+    calls: list[dict[str, Any]] = []
+    for i, module in enumerate(chosen[:-1]):
+        calls.append({"id": f"c{i}", "module": module, "from": ["source"] if i == 0 or rng.random() < 0.4 else [f"c{i - 1}"]})
+    fed = {x for c in calls for x in c["from"]}
+    calls.append({"id": "last", "module": chosen[-1], "from": [c["id"] for c in calls if c["id"] not in fed]})
+    return {"name": name, "calls": calls}
+
+
+def middle(number: int, objective: str) -> dict[str, Any]:
+    """20 modules of all sizes on 8 devices of all kinds that have 1.1 to 2.5 times the memory needed."""
+    rng = random.Random(number)
+    modules = [{"name": f"m{i}", "memory_bytes": rng.choice([150, 250, 345, 495, 1216, 2200]) * 10**6, "gflop": rng.choice([6, 9, 13, 35, 160, 380, 1300]),
+                "output_bytes": rng.choice([2048, 4096, 600000, 1179648])} for i in range(20)]
+    names, shares = [f"d{i}" for i in range(8)], [rng.uniform(0.3, 2) for _ in range(8)]
+    room = rng.uniform(1.1, 2.5) * sum(m["memory_bytes"] for m in modules) / sum(shares)
+    devices = [{"name": n, "memory_bytes": int(room * x), "lanes": rng.choice([1, 1, 2, 4]), "gflops": rng.choice([5, 12, 30, 100, 400, 1500])}
+               for n, x in zip(names, shares)]
+    links = [{"a": a, "b": b, "latency_ms": round(rng.uniform(0.2, 20), 2), "mbit": rng.choice([50, 100, 300, 940])}
+             for i, a in enumerate(names) for b in names[:i]]
+    models = [middle_model(rng, f"k{i}", [m["name"] for m in modules]) for i in range(rng.randint(6, 12))]
+    requests = []
+    for _ in range(rng.randint(8, 16)):
+        model = rng.choice(models)
+        first = [c["id"] for c in model["calls"] if "source" in c["from"]] if "calls" in model else model["encoders"]
+        requests.append({"model": model["name"], "source": rng.choice(names), "weight": round(rng.uniform(0.5, 3), 1), "rate_per_s": round(rng.uniform(0.001, 0.05), 4),
+                         "input_bytes": {c: rng.choice([300, 150000, 313344]) for c in first}, "answer_bytes": 200})
+    return {"name": f"{objective} {number}", "objective": objective, "devices": devices, "links": links, "modules": modules, "models": models, "requests": requests}
+
+
+def write_middle(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for objective in ("latency", "burst", "load"):
+        for number in range(MIDDLE):
+            (folder / f"{objective}-{number:02}.json").write_text(json.dumps(middle(number, objective), separators=(",", ":")) + "\n")
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--middle"]:
+        write_middle(Path(sys.argv[2]))
+        return
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent / "95")
     folder.mkdir(parents=True, exist_ok=True)
     rng, number = random.Random(SEED), 0
