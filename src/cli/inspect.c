@@ -475,8 +475,8 @@ static int run_inspect(const struct args *a)
         return cli_fail(&(struct err){.code = ERR_MEMORY, .text = "no memory"});
     x->a = a;
     const char *dir = args_text(a, "write");
-    bool ok = read_all(x, &e) &&
-              share_find(x->graphs, x->graph_count, args_bytes(a, "min-share"), &x->share, &e) &&
+    struct share_options o = {.min_share = args_bytes(a, "min-share"), .fixed_axes = true};
+    bool ok = read_all(x, &e) && share_find_as(x->graphs, x->graph_count, &o, &x->share, &e) &&
               (!dir || write_modules(x, dir, &e));
     if (ok && args_flag(a, "json"))
         print_json(x);

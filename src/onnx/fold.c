@@ -334,6 +334,55 @@ static bool try_fold(struct fgraph *g, uint32_t node, bool *ret_done, struct err
     return true;
 }
 
+/* Integers that the runs of shapes know; what is not exact in their numbers is left alone. */
+static bool known_ints(const struct fgraph *g, uint32_t origin, struct fconst *ret)
+{
+    static const double exact = 9007199254740992.0; /* 2^53 */
+    const struct infer *fa = g->at->a, *fb = g->at->b;
+    const struct ivalue *x = &fa->values[origin], *y = &fb->values[origin];
+    if (!x->has || !y->has || x->count != y->count || x->rank != y->rank ||
+        (x->type != OT_INT64 && x->type != OT_INT32) || x->type != y->type)
+        return false;
+    size_t width = x->type == OT_INT64 ? 8 : 4;
+    *ret = (struct fconst){.type = x->type,
+                           .rank = x->rank,
+                           .count = x->count,
+                           .bytes = x->count * width,
+                           .owned = malloc(x->count * width + 1)};
+    bool ok = ret->owned != NULL;
+    memcpy(ret->dims, x->dims, sizeof(x->dims));
+    for (int i = 0; ok && i < x->rank; i++)
+        ok = x->dims[i] == y->dims[i];
+    for (uint32_t i = 0; ok && i < x->count; i++) {
+        double item = fa->items.items[x->at + i];
+        int64_t whole = item > -exact && item < exact ? (int64_t)item : 0;
+        int32_t small = (int32_t)whole;
+        ok = (double)whole == item && fb->items.items[y->at + i] == item &&
+             (width == 8 || small == whole);
+        memcpy(ret->owned + i * width, width == 8 ? (void *)&whole : (void *)&small, width);
+    }
+    ret->data = ret->owned;
+    if (!ok)
+        free(ret->owned);
+    return ok;
+}
+
+static bool try_known(struct fgraph *g, uint32_t node, bool *ret_done, struct err *e)
+{
+    const struct gnode *n = &g->m->nodes.items[node];
+    uint32_t constant, id, origin = n->out_count == 1 ? g->m->refs.items[n->out_first] : ONNX_NONE;
+    struct fconst c;
+    *ret_done = false;
+    if (!g->at || origin == ONNX_NONE || !known_ints(g, origin, &c))
+        return true;
+    if (!known_const(g->known, &c, &constant, e) || !fold_const_value(g, constant, origin, &id, e))
+        return false;
+    g->values.items[id].by_shape = true;
+    g->of_value[origin] = id;
+    *ret_done = true;
+    return true;
+}
+
 static bool build_node(struct fgraph *g, uint32_t node, struct err *e)
 {
     struct onnx *m = g->m;
@@ -350,7 +399,7 @@ static bool build_node(struct fgraph *g, uint32_t node, struct err *e)
         }
     }
     bool done;
-    if (!try_fold(g, node, &done, e) || done)
+    if (!try_fold(g, node, &done, e) || done || !try_known(g, node, &done, e) || done)
         return done;
     struct fnode f = {.flops = 0};
     uint32_t extra[4], extras;
@@ -440,12 +489,14 @@ static bool build(struct fgraph *g, struct err *e)
     return shapes(g, e) && pattern_layer_norm(g, e) && drop_dead(g, e);
 }
 
-bool fold_graph(struct onnx *m, struct known *known, struct fgraph **ret, struct err *e)
+bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, struct fgraph **ret,
+                struct err *e)
 {
     struct fgraph *g = calloc(1, sizeof(*g));
     if (g) {
         g->m = m;
         g->known = known;
+        g->at = at;
         g->of_value = calloc(m->values.count + 1, sizeof(*g->of_value));
         g->outputs = calloc(m->output_count + 1, sizeof(*g->outputs));
     }
@@ -457,6 +508,7 @@ bool fold_graph(struct onnx *m, struct known *known, struct fgraph **ret, struct
         fold_free(g);
         return false;
     }
+    g->at = NULL;
     *ret = g;
     return true;
 }

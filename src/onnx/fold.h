@@ -55,6 +55,7 @@ struct fvalue {
     uint32_t index;                /* input number, constant, node */
     uint32_t slot;                 /* output of the node */
     uint32_t origin;               /* original value that names it; ONNX_NONE for made constants */
+    bool by_shape;                 /* a constant because shapes are known, not by its inputs */
     int type, rank;                /* OT_NONE, -1: not known */
     int64_t dims[TENSOR_RANK_MAX]; /* -1: dynamic or not known */
     uint64_t
@@ -78,13 +79,21 @@ struct fgraph {
     POOL(struct fnode) nodes;   /* topological order */
     POOL(uint32_t) edges;
     POOL(uint32_t) origins;
-    uint32_t *of_value; /* owned: original value to value (main graph only) */
-    uint32_t *outputs;  /* owned: values, one for each output of the model */
-    struct intern same; /* while built: (signature, inputs) to node */
+    uint32_t *of_value;       /* owned: original value to value (main graph only) */
+    uint32_t *outputs;        /* owned: values, one for each output of the model */
+    struct intern same;       /* while built: (signature, inputs) to node */
+    const struct fold_at *at; /* while built: NULL, or known shapes */
 };
 
-/* Builds the canonical graph; what it learns of constants and operators goes to known. */
-bool fold_graph(struct onnx *m, struct known *known, struct fgraph **ret, struct err *e);
+/* Two runs of shapes: integers that come out the same in both are constants. */
+struct fold_at {
+    const struct infer *a, *b; /* borrowed: during fold_graph() only */
+};
+
+/* Builds the canonical graph; what it learns of constants and operators goes to known.
+ * at: NULL, or where shapes are known. */
+bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, struct fgraph **ret,
+                struct err *e);
 void fold_free(struct fgraph *g);
 void known_done(struct known *k);
 

@@ -177,6 +177,7 @@ void instance_done(struct instance *x)
     free(x->outputs.items);
     free(x->written.items);
     free(x->inits.items);
+    free(x->shapes.items);
     *x = (struct instance){0};
 }
 

@@ -475,18 +475,8 @@ static bool candidates(struct work *w, struct candidate **ret, uint32_t *ret_cou
     return true;
 }
 
-/* Exports of two kinds: one with all axes fixed and one with dynamic ones differ wherever shapes
- * are computed, one that an optimiser has fused and one that it has not wherever it did.  What
- * could be matched between them are crumbs. */
-static bool has_dynamic_dims(const struct onnx *m)
-{
-    for (size_t i = 0; i < m->input_count; i++)
-        for (int k = 0; k < m->inputs[i].shape.rank; k++)
-            if (m->inputs[i].shape.dims[k] < 0)
-                return true;
-    return false;
-}
-
+/* An export that an optimiser has fused and one that it has not differ wherever it did: what could
+ * be matched between them are crumbs. */
 static bool has_fused_nodes(const struct onnx *m)
 {
     for (uint32_t i = 0; i < m->nodes.count; i++)
@@ -499,7 +489,7 @@ static bool has_fused_nodes(const struct onnx *m)
 static bool of_one_kind(const struct work *w, uint32_t x, uint32_t y)
 {
     const struct onnx *a = w->models[x].g->m, *b = w->models[y].g->m;
-    return has_dynamic_dims(a) == has_dynamic_dims(b) && has_fused_nodes(a) == has_fused_nodes(b);
+    return w->models[x].dynamic == w->models[y].dynamic && has_fused_nodes(a) == has_fused_nodes(b);
 }
 
 static uint32_t propose(struct work *w, const struct candidate *list, uint32_t count,

@@ -109,6 +109,12 @@ static bool weigh(struct builder *b, const struct instance *x, struct intern *se
                        b->w->e))
             return false;
     }
+    for (uint32_t i = 0; i < x->shapes.count; i++) {
+        const struct fvalue *v = &w->g->values.items[w->g->of_value[x->shapes.items[i]]];
+        const struct fconst *c = &b->w->known.consts.items[v->index];
+        if (!add_bytes(seen, &c->digest, c->bytes, ret, b->w->e))
+            return false;
+    }
     for (uint32_t i = 0; i < x->written.count; i++) {
         const struct gnode *n = &m->nodes.items[x->written.items[i]];
         uint32_t id = n->out_count ? m->refs.items[n->out_first] : ONNX_NONE;
@@ -197,7 +203,29 @@ static bool make_module(struct builder *b, struct instance *x, struct share_modu
     return ok;
 }
 
-/* Numbers the modules; of each, the instance that is written: the one with the fewest nodes. */
+/* Whether x is better to be written than y: with nodes of its own only, then with few. */
+static bool is_better(const struct instance *x, const struct instance *y)
+{
+    if (x->borrowed != y->borrowed)
+        return !x->borrowed;
+    return x->written.count < y->written.count;
+}
+
+/* What is written for a model with fixed axes serves that one call only. */
+static bool can_write(const struct builder *b, const struct instance *x)
+{
+    const struct wmodel *m = &b->w->models[x->model];
+    bool ok = true;
+    for (uint32_t i = 0; x->borrowed && i < b->count; i++)
+        ok &= &b->list[i] == x || b->list[i].module != x->module;
+    for (uint32_t i = 0; i < x->outputs.count; i++)
+        ok &= m->g->values.items[x->outputs.items[i]].origin != ONNX_NONE;
+    if (!ok)
+        b->w->unadopted = (uint64_t)1 << x->model;
+    return ok || err_set(b->w->e, ERR_UNSUPPORTED, "a part with fixed axes can't serve others");
+}
+
+/* Numbers the modules; of each, the instance that is written. */
 static bool choose(struct builder *b)
 {
     b->chosen = calloc(b->count + 1u, sizeof(*b->chosen));
@@ -208,9 +236,12 @@ static bool choose(struct builder *b)
         struct instance *x = &b->list[i];
         if (!intern_id(&b->digests, x->digest.hex, DIGEST_HEX, &x->module, b->w->e))
             return false;
-        if (x->module == had || x->written.count < b->list[b->chosen[x->module]].written.count)
+        if (x->module == had || is_better(x, &b->list[b->chosen[x->module]]))
             b->chosen[x->module] = i;
     }
+    for (uint32_t i = 0; i < b->digests.count; i++)
+        if (!can_write(b, &b->list[b->chosen[i]]))
+            return false;
     return true;
 }
 
@@ -232,7 +263,7 @@ static bool make_modules(struct builder *b)
         struct share_module *mod = &s->modules[x->module];
         mod->models |= (uint64_t)1 << x->model;
         mod->modalities |= modalities_of(b, x);
-        mod->by_pattern |= b->list[b->chosen[x->module]].form != x->form;
+        mod->by_pattern |= x->borrowed || b->list[b->chosen[x->module]].form != x->form;
         join_ports(m, mod->inputs, x->ports.items, mod->input_count);
         join_ports(m, mod->outputs, x->outputs.items, mod->output_count);
     }

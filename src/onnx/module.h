@@ -11,8 +11,10 @@ struct instance {
     POOL(uint32_t) outputs; /* values that go out, in canonical order */
     POOL(uint32_t) written; /* original nodes, in the exporter's order */
     POOL(uint32_t) inits;   /* original values that are initialisers */
+    POOL(uint32_t) shapes;  /* original values, computed from shapes that are known */
     struct digest digest;
     uint64_t form; /* hash of the exporter's operators */
+    bool borrowed; /* has nodes of another model's: see adopt.c */
     uint32_t module;
 };
 

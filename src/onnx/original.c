@@ -45,7 +45,15 @@ static bool list_value(struct gather *t, uint32_t id)
     }
     uint32_t value = t->m->g->of_value[id];
     bool folded = v->kind == VALUE_NODE && t->m->g->values.items[value].kind == FV_CONST;
-    return !folded || list_node(t, v->node);
+    if (!folded || !t->m->g->values.items[value].by_shape)
+        return !folded || list_node(t, v->node);
+    if (t->init[id])
+        return true;
+    t->init[id] = 1;
+    if (!POOL_ADD(t->x->shapes, 1, ONNX_VALUES_MAX, "constants", t->w->e))
+        return false;
+    t->x->shapes.items[t->x->shapes.count - 1] = id;
+    return true;
 }
 
 static int by_number(const void *a, const void *b)
@@ -61,6 +69,7 @@ static bool collect(struct gather *t)
     struct instance *x = t->x;
     for (uint32_t i = 0; i < x->nodes.count; i++) {
         const struct fnode *n = &g->nodes.items[x->nodes.items[i]];
+        x->borrowed |= n->origin_count == 0;
         for (uint32_t k = 0; k < n->origin_count; k++)
             if (!list_node(t, g->origins.items[n->origin_first + k]))
                 return false;

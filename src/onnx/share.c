@@ -9,21 +9,19 @@
 #define CROSSING_MIN 256u   /* but at least and at most so many bytes */
 #define CROSSING_MAX 65536u
 
-static bool model_init(struct work *w, struct wmodel *m, struct onnx *model)
+bool work_model_init(struct work *w, struct wmodel *m)
 {
-    if (!fold_graph(model, &w->known, &m->g, w->e))
-        return false;
     size_t nodes = m->g->nodes.count + 1u, values = m->g->values.count + 1u;
     m->cls = calloc(nodes, sizeof(*m->cls));
     m->code = calloc(values, sizeof(*m->code));
     m->token = calloc(values, sizeof(*m->token));
     m->mask = calloc(values, sizeof(*m->mask));
-    m->group = calloc(model->input_count + 1u, sizeof(*m->group));
+    m->group = calloc(m->g->m->input_count + 1u, sizeof(*m->group));
     return (m->cls && m->code && m->token && m->mask && m->group) ||
            err_set(w->e, ERR_MEMORY, "models: no memory");
 }
 
-void work_done(struct work *w)
+void work_clear(struct work *w)
 {
     for (uint32_t i = 0; w->models && i < w->model_count; i++) {
         struct wmodel *m = &w->models[i];
@@ -34,6 +32,9 @@ void work_done(struct work *w)
         free(m->mask);
         free(m->group);
     }
+    for (uint32_t i = 0; i < w->spare.count; i++)
+        fold_free(w->spare.items[i]);
+    free(w->spare.items);
     free(w->models);
     known_done(&w->known);
     intern_done(&w->leaves);
@@ -44,7 +45,17 @@ void work_done(struct work *w)
     free(w->tokens.items);
     free(w->sorted);
     free(w->joined);
-    free(w);
+}
+
+/* Exports of two kinds, one with all axes fixed and one with dynamic ones, differ wherever shapes
+ * are computed: only what adopt.c makes one can be matched. */
+static bool has_dynamic_dims(const struct onnx *m)
+{
+    for (size_t i = 0; i < m->input_count; i++)
+        for (int k = 0; k < m->inputs[i].shape.rank; k++)
+            if (m->inputs[i].shape.dims[k] < 0)
+                return true;
+    return false;
 }
 
 static bool steps(struct work *w, struct onnx *const *models, struct share *s)
@@ -52,8 +63,10 @@ static bool steps(struct work *w, struct onnx *const *models, struct share *s)
     uint64_t largest = 0;
     for (uint32_t i = 0; i < w->model_count; i++) {
         uint64_t bytes;
-        if (!model_init(w, &w->models[i], models[i]) || !onnx_weight_bytes(models[i], &bytes, w->e))
+        if (!fold_graph(models[i], &w->known, NULL, &w->models[i].g, w->e) ||
+            !onnx_weight_bytes(models[i], &bytes, w->e))
             return err_prefix(w->e, "%s", models[i]->path);
+        w->models[i].dynamic = has_dynamic_dims(models[i]);
         largest = bytes > largest ? bytes : largest;
     }
     w->crossing = largest / CROSSING_PART;
@@ -61,6 +74,11 @@ static bool steps(struct work *w, struct onnx *const *models, struct share *s)
                   : w->crossing > CROSSING_MAX ? CROSSING_MAX
                                                : w->crossing;
     bool cycle;
+    if (!work_adopt(w))
+        return false;
+    for (uint32_t i = 0; i < w->model_count; i++)
+        if (!work_model_init(w, &w->models[i]))
+            return false;
     if (!work_classes(w) || !work_edges(w, &cycle))
         return false;
     if (cycle)
@@ -69,9 +87,10 @@ static bool steps(struct work *w, struct onnx *const *models, struct share *s)
            work_modules(w, s);
 }
 
-/* One run; *whole: models that stay whole, gains the one that could not be split. */
-static bool attempt(struct onnx *const *models, size_t count, uint64_t min_share, uint64_t *whole,
-                    struct share **ret, struct err *e)
+/* One run; *whole: models that stay whole, gains the one that could not be split; *apart likewise:
+ * models that take no other form. */
+static bool attempt(struct onnx *const *models, size_t count, const struct share_options *o,
+                    uint64_t *whole, uint64_t *apart, struct share **ret, struct err *e)
 {
     struct share *s = calloc(1, sizeof(*s));
     struct work *w = calloc(1, sizeof(*w));
@@ -86,13 +105,16 @@ static bool attempt(struct onnx *const *models, size_t count, uint64_t min_share
     w->models = calloc(count, sizeof(*w->models));
     w->model_count = (uint32_t)count;
     w->next_token = 1;
-    w->min_share = min_share;
+    w->min_share = o->min_share;
+    w->fixed_axes = o->fixed_axes;
     w->whole = *whole;
+    w->apart = *apart;
     w->e = e;
     bool ok = (s->models && w->models) || err_set(e, ERR_MEMORY, "sharing: no memory");
     ok = ok && steps(w, models, s);
     w->e = NULL;
     *whole |= w->unsplit;
+    *apart |= w->unadopted;
     if (!ok) {
         share_free(s);
         return false;
@@ -104,16 +126,24 @@ static bool attempt(struct onnx *const *models, size_t count, uint64_t min_share
 bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, struct share **ret,
                 struct err *e)
 {
+    struct share_options o = {.min_share = min_share};
+    return share_find_as(models, count, &o, ret, e);
+}
+
+bool share_find_as(struct onnx *const *models, size_t count, const struct share_options *options,
+                   struct share **ret, struct err *e)
+{
     if (count == 0 || count > SHARE_MODELS_MAX)
         return err_set(e, ERR_INVALID, "%zu models: should be from 1 to %u", count,
                        SHARE_MODELS_MAX);
     struct err local = {0};
-    uint64_t whole = 0, before;
+    uint64_t whole = 0, apart = 0, before[2];
     do {
-        before = whole;
-        if (attempt(models, count, min_share, &whole, ret, &local))
+        before[0] = whole;
+        before[1] = apart;
+        if (attempt(models, count, options, &whole, &apart, ret, &local))
             return true;
-    } while (whole != before);
+    } while (whole != before[0] || apart != before[1]);
     return err_set(e, local.code, "%s", local.text);
 }
 
@@ -136,6 +166,8 @@ void share_free(struct share *s)
     free(s->models);
     free(s->modules);
     free(s->near);
-    work_done(s->work);
+    if (s->work)
+        work_clear(s->work);
+    free(s->work);
     free(s);
 }

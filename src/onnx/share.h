@@ -2,6 +2,7 @@
  *
  * The steps, over all models at once:
  *   1 fold       each model to its canonical graph                               fold.h
+ *     adopt      what is fixed in one export and dynamic in another                adopt.c
  *   2 classes    nodes that compute the same from the inputs on have one class   fingerprint.c
  *   3 match      equal parts behind different things: ports are put there        match.c
  *   4 colours    who has a class, and which modalities it depends on             colour.c
@@ -12,9 +13,8 @@
  *
  * Ownership: models are kept and stay open until share_free().  Threads: one at a time.
  *
- * Unresolved: an export with all axes fixed shares little with a dynamic one; equal layers behind a
- * changed first one are found, but weights used by different operators only count as near
- * misses. */
+ * Unresolved: weights used by different operators only count as near misses; a decoder with fixed
+ * axes behind another encoder than the dynamic one's. */
 #pragma once
 #include "base/digest.h"
 #include "onnx/onnx.h"
@@ -83,7 +83,18 @@ struct share {
     struct work *work; /* private */
 };
 
-/* min_share: bytes that sharing must save for a region to be a module of its own. */
+struct share_options {
+    uint64_t min_share; /* bytes that sharing must save for a region to be a module of its own */
+    /* A model whose axes are all fixed may use the modules of a dynamic export of the same weights
+     * (adopt.c).  The runtime fuses more where it knows all dims, so the last bits of the answers
+     * may be those of the dynamic export.  Without it only models with a dynamic batch do so. */
+    bool fixed_axes;
+};
+
+bool share_find_as(struct onnx *const *models, size_t count, const struct share_options *options,
+                   struct share **ret, struct err *e);
+
+/* Without fixed_axes. */
 bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, struct share **ret,
                 struct err *e);
 void share_free(struct share *s);

@@ -29,6 +29,7 @@ struct wmodel {
     uint64_t *mask;   /* owned: of each value: modalities that it depends on */
     uint8_t *group;   /* owned: modality of each input */
     uint64_t caches;  /* modalities that hold the cache of a decoder */
+    bool dynamic;     /* has dims that are not fixed, or nodes of a model that has */
 };
 
 struct wclass {
@@ -72,9 +73,13 @@ struct work {
     bool turned; /* models have parts in different orders: sorted heeds no ports */
     uint32_t next_token;
     uint64_t min_share;
-    uint64_t whole;    /* models that stay one module: they could not be split */
-    uint64_t unsplit;  /* the model that a step could not split */
-    uint64_t crossing; /* what a tensor that crosses costs, in bytes of weights */
+    bool fixed_axes;
+    POOL(struct fgraph *) spare; /* owned: graphs that constants were computed in */
+    uint64_t whole;              /* models that stay one module: they could not be split */
+    uint64_t unsplit;            /* the model that a step could not split */
+    uint64_t apart; /* models with fixed axes that stay as they are: they can't be written else */
+    uint64_t unadopted; /* the model that a step found to be such */
+    uint64_t crossing;  /* what a tensor that crosses costs, in bytes of weights */
     uint32_t region_count;
     uint8_t *joined; /* owned: regions whose nodes in a model are one call, connected or not */
     struct err *e;
@@ -94,13 +99,15 @@ uint64_t value_code(const struct work *w, const struct wmodel *m,
 /* cut.c: what it costs that a value of a class crosses; cls ONNX_NONE: an input. */
 uint64_t work_crossing(const struct work *w, uint32_t cls);
 
-bool work_match(struct work *w);                    /* match.c */
-bool work_colours(struct work *w);                  /* colour.c */
-bool work_cuts(struct work *w);                     /* cut.c */
-bool work_regions(struct work *w);                  /* region.c */
-bool work_modules(struct work *w, struct share *s); /* module.c */
+bool work_model_init(struct work *w, struct wmodel *m); /* share.c: all but its graph */
+bool work_adopt(struct work *w);                        /* adopt.c */
+bool work_match(struct work *w);                        /* match.c */
+bool work_colours(struct work *w);                      /* colour.c */
+bool work_cuts(struct work *w);                         /* cut.c */
+bool work_regions(struct work *w);                      /* region.c */
+bool work_modules(struct work *w, struct share *s);     /* module.c */
 void module_detail_free(void *detail);
-void work_done(struct work *w);
+void work_clear(struct work *w);
 
 /* Modality of a model's input, for people. */
 enum share_modality colour_kind(const struct onnx *m, uint32_t input);

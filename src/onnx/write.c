@@ -288,6 +288,20 @@ static bool write_tensor(struct writer *w, struct buf *out, uint32_t id)
     return emit_message(out, GP_INIT, &inner) && ok;
 }
 
+/* What is computed from shapes that are known: a few integers. */
+static bool write_shape(struct writer *w, struct buf *out, uint32_t id)
+{
+    const struct fvalue *v = &w->g->values.items[w->g->of_value[id]];
+    const struct fconst *c = &w->g->known->consts.items[v->index];
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    for (int i = 0; i < c->rank; i++)
+        emit_number(&inner, 1, (uint64_t)c->dims[i]);
+    emit_number(&inner, 2, (uint64_t)c->type);
+    name_value(w, &inner, 8, id);
+    emit_bytes(&inner, 9, c->data, (size_t)c->bytes);
+    return emit_message(out, GP_INIT, &inner);
+}
+
 /* Constant nodes that become initialisers; also all that can't be copied as they are. */
 static bool as_initialiser(const struct writer *w, uint32_t node, uint32_t *ret_id)
 {
@@ -394,6 +408,9 @@ static bool write_main(struct writer *w, struct buf *out)
     emit_text(out, GP_NAME, "module");
     for (uint32_t i = 0; i < w->x->inits.count; i++)
         if (!write_tensor(w, out, w->x->inits.items[i]))
+            return false;
+    for (uint32_t i = 0; i < w->x->shapes.count; i++)
+        if (!write_shape(w, out, w->x->shapes.items[i]))
             return false;
     for (uint32_t i = 0; i < w->x->written.count; i++)
         if (as_initialiser(w, w->x->written.items[i], &id) && !write_tensor(w, out, id))

@@ -208,18 +208,19 @@ INPUTS = {
 
 
 def export(out: Path, name: str, module: Module, inputs: list[str], outputs: int = 1, opset: int = 14,
-           fold: bool = True, fixed: bool = False, rename: bool = False) -> None:
+           fold: bool = True, dynamic: tuple[str, ...] = ("batch", "sequence", "decoded"), rename: bool = False,
+           **more) -> None:
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
     names = [i.replace("whisper_features", "input_features") for i in inputs]
-    axes = {n: dict(INPUTS[i][1]) for n, i in zip(names, inputs)}
+    axes = {n: {k: v for k, v in INPUTS[i][1].items() if v in dynamic} for n, i in zip(names, inputs)}
     if rename:
         axes = {n: {k: f"{v}_x" for k, v in a.items()} for n, a in axes.items()}
     outs = [f"output_{i}" for i in range(outputs)]
     with torch.no_grad():
         torch.onnx.export(module.eval(), tuple(INPUTS[i][0] for i in inputs), str(folder / "model.onnx"),
                           input_names=names, output_names=outs, opset_version=opset,
-                          do_constant_folding=fold, dynamic_axes=None if fixed else axes)
+                          do_constant_folding=fold, dynamic_axes=axes, **more)
 
 
 def size(*modules: Module) -> int:
@@ -314,7 +315,7 @@ class Maker:
         twins = self.model("twins", Twins(clip), ["left", "right"])
         self.together("twins", [twins, retrieval], size(vision, clip.visual_projection))
         batched = self.model("batched", BatchFromImage(clip), ["pixel_values", "input_ids"])
-        self.together("batch from image", [retrieval, batched], self.towers, open=True)
+        self.together("batch from image", [retrieval, batched], self.towers)
 
     def decoders(self) -> None:
         clip, vision, gpt, vit = self.clip, self.vision, self.gpt, self.vit
@@ -374,8 +375,21 @@ class Maker:
         for name, short, how in [("other axis names", "renamed", {"rename": True}), ("opset 17", "opset17", {"opset": 17}),
                                  ("not folded", "unfolded", {"fold": False})]:
             self.together(name, [retrieval, self.model(short, Retrieval(clip), BOTH, **how)], all_of_it)
-        fixed = self.model("fixed", Retrieval(clip), BOTH, fixed=True)
-        self.together("fixed axes", [retrieval, fixed], all_of_it, open=True)
+        for name, short, axes in [("fixed axes", "fixed", ()), ("fixed sequence", "batchonly", ("batch",)),
+                                  ("fixed batch", "lengthonly", ("sequence",))]:
+            other = self.model(short, Retrieval(clip), BOTH, dynamic=axes)
+            # the runtime itself rounds otherwise where it knows the batch: it fuses more
+            self.together(name, [retrieval, other], all_of_it, **({} if "batch" in axes else {"tolerance": 2e-6}))
+        still = self.model("fixedclass", seeded_head(Classify(clip), 22), ["pixel_values"], dynamic=())
+        self.together("fixed classifier", [retrieval, still], size(self.vision), tolerance=2e-6)
+        twins = self.model("fixedtwins", Twins(clip), ["left", "right"], dynamic=())
+        self.together("fixed twins", [retrieval, twins], size(self.vision, clip.visual_projection), tolerance=2e-6)
+        other = seeded(20, lambda: tf.CLIPModel(clip_config()))
+        self.together("trap: fixed, other weights", [retrieval, self.model("fixedother", Retrieval(other), BOTH, dynamic=())],
+                      0, at_most=0)
+        self.together("trap: fixed, other epsilon",
+                      [retrieval, self.model("fixedeps", Retrieval(with_config(clip, clip_config(eps=1e-6))), BOTH, dynamic=())],
+                      -1, at_most=size(self.vision.embeddings, self.text.embeddings), tolerance=2e-6)
         for name in ("retrieval", "classify"):
             if self.wanted(f"{name}8"):
                 quantize(self.out, name, f"{name}8")

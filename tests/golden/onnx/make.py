@@ -115,6 +115,48 @@ def decoders() -> None:
         net.save(name, {**X, "ids": ["batch", "words"]}, {"y": ["batch", "all", 7]})
 
 
+def shapes() -> None:
+    """A token before the rest and heads of four, with shapes computed, or as numbers (two axes, or one)."""
+    token = weight(30, 1, 1, D)
+    for name, dims, seed, heads in [("shape_dynamic", None, 100, 4), ("shape_fixed", (2, 5), 100, 4),
+                                    ("shape_length", ("batch", 5), 100, 4), ("shape_heads", (2, 5), 100, 6),
+                                    ("shape_other", (2, 5), 900, 4)]:
+        net = Net()
+        one, minus, width = (net.const(np.array([i], np.int64)) for i in (1, -1, D))
+        batch, length = dims or ("batch", "length")
+        x = net.add("MatMul", "x", net.const(weight(seed, 8, D)))
+
+        def dim(of: str, at: int, value: int | str) -> str:
+            if isinstance(value, int):
+                return net.const(np.array([value], np.int64))
+            return net.add("Gather", net.add("Shape", of), net.const(np.array([at], np.int64)))
+
+        if isinstance(batch, int):
+            first = net.const(np.repeat(token, batch, 0))
+        else:
+            first = net.add("Expand", net.const(token), net.add("Concat", dim("x", 0, batch), one, width, axis=0))
+        x = net.add("Concat", first, x, axis=1)
+        for i in range(3):
+            y = net.norm(x, seed + 10 * i, 1e-5)
+            y = net.add("MatMul", y, net.const(weight(seed + 10 * i + 1, D, D)))
+            parts = [np.array([n], np.int64) for n in (heads, D // heads)]
+            more = length + 1 if isinstance(length, int) else length
+            split = [dim(y, 0, batch), dim(y, 1, more), *(net.const(p) for p in parts)]
+            if all(isinstance(d, int) for d in (batch, length)):
+                turned = net.const(np.array([batch, more, heads, D // heads], np.int64))
+                back = net.const(np.array([batch, more, D], np.int64))
+            else:
+                turned = net.add("Concat", *split, axis=0)
+                back = net.add("Concat", *split[:2], width, axis=0)
+            y = net.add("Transpose", net.add("Reshape", y, turned), perm=[0, 2, 1, 3])
+            y = net.add("Softmax", y, axis=-1)
+            y = net.add("Reshape", net.add("Transpose", y, perm=[0, 2, 1, 3]), back)
+            x = net.add("Add", x, y)
+        net.head(x, 750, 6, "y")
+        rows = length + 1 if isinstance(length, int) else "rows"
+        net.save(name, {"x": [batch, length, 8]}, {"y": [batch, rows, 6]})
+
+
 def bindings() -> None:
     """The same operators, other ports: f(x, x), f(x, y), f(y, x)."""
     for name, ports in [("bind_xx", "xx"), ("bind_xy", "xy"), ("bind_yx", "yx")]:
@@ -276,6 +318,7 @@ def main() -> None:
         folder.mkdir()
     towers()
     decoders()
+    shapes()
     bindings()
     forms()
     nested()

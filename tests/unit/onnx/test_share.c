@@ -17,6 +17,7 @@
 /* Bytes of the parts that make.py's nets are made of, width 24 */
 #define ENTRY (8 * 24 * 4)
 #define LAYER ((2 * 24 * 24 + 3 * 24) * 4)
+#define D_TOKEN (24 * 4)
 
 static uint64_t saved_by(const char *one, const char *two)
 {
@@ -58,6 +59,54 @@ static void shares_layers_in_another_order(void **state)
     assert_int_equal(a->calls[2].module, b->calls[2].module);
     assert_int_equal(a->calls[3].module, b->calls[1].module);
     found_done(&f);
+}
+
+static uint64_t saved_with_fixed_axes(const char *one, const char *two)
+{
+    struct onnx *models[] = {small_model(one), small_model(two)};
+    struct share_options o = {.fixed_axes = true};
+    struct share *s = NULL;
+    struct err e = {0};
+    if (!share_find_as(models, 2, &o, &s, &e))
+        fail_msg("%s", e.text);
+    uint64_t saved = s->unshared_bytes - s->shared_bytes;
+    for (size_t i = 0; i < s->module_count; i++)
+        if (s->modules[i].models == 3) {
+            assert_true(s->modules[i].by_pattern);
+            assert_int_equal(s->modules[i].model, 0); /* what serves both is the dynamic one */
+            assert_int_equal(s->modules[i].inputs[0].shape.dims[0], -1);
+        }
+    share_free(s);
+    onnx_close(models[0]);
+    onnx_close(models[1]);
+    return saved;
+}
+
+/* Shapes as numbers or computed: see shapes() in make.py. */
+static void shares_with_what_is_fixed(void **state)
+{
+    (void)state;
+    uint64_t all = ENTRY + D_TOKEN + 3 * (24 * 24 + 2 * 24) * 4 + 24 * 6 * 4, numbers = 128;
+    uint64_t saved = saved_with_fixed_axes("shape_dynamic", "shape_fixed");
+    assert_in_range(saved, all, all + numbers);
+    saved = saved_with_fixed_axes("shape_dynamic", "shape_length");
+    assert_in_range(saved, all, all + numbers);
+    /* a dynamic batch keeps the bits: also without the option */
+    saved = saved_by("shape_dynamic", "shape_length");
+    assert_in_range(saved, all, all + numbers);
+    saved = saved_by("shape_dynamic", "shape_fixed");
+    assert_true(saved < all / 2);
+}
+
+/* Fixed, and other heads or weights: not a byte more than two dynamic ones would share. */
+static void shares_nothing_fixed_that_differs(void **state)
+{
+    (void)state;
+    uint64_t before = ENTRY + D_TOKEN + (24 * 24 + 2 * 24) * 4; /* up to the first heads */
+    uint64_t saved = saved_with_fixed_axes("shape_dynamic", "shape_heads");
+    assert_in_range(saved, 0, before + 128);
+    saved = saved_with_fixed_axes("shape_dynamic", "shape_other");
+    assert_in_range(saved, 0, 24 * 6 * 4 + D_TOKEN + 128);
 }
 
 static void shares_nothing_that_differs(void **state)
@@ -209,6 +258,8 @@ int main(void)
         cmocka_unit_test(shares_what_is_equal),
         cmocka_unit_test(shares_what_stands_behind_a_difference),
         cmocka_unit_test(shares_layers_in_another_order),
+        cmocka_unit_test(shares_with_what_is_fixed),
+        cmocka_unit_test(shares_nothing_fixed_that_differs),
         cmocka_unit_test(shares_nothing_that_differs),
         cmocka_unit_test(says_how_it_knows),
         cmocka_unit_test(one_module_is_called_twice),
