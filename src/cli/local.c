@@ -250,8 +250,10 @@ static const struct tensor *find_output(const struct outputs *o, const char *nam
     return NULL;
 }
 
+/* first: of each processor's tensors. */
 static bool gather_inputs(struct run *r, const struct program_call *c, int item,
-                          struct named_tensor *inputs, int max, int *count, struct err *e)
+                          struct named_tensor *inputs, int max, int *count, int *first,
+                          int *first_count, struct err *e)
 {
     for (int i = 0; i < c->input_count; i++) {
         const struct program_input *in = &c->inputs[i];
@@ -261,6 +263,8 @@ static bool gather_inputs(struct run *r, const struct program_call *c, int item,
             if (!prepare_run(r->local->prepare, media_kind_name(in->kind), in->config.hex,
                              mem_data(m), mem_size(m), inputs + *count, max - *count, &made, e))
                 return false;
+            if (made > 0)
+                first[(*first_count)++] = *count;
             *count += made;
             continue;
         }
@@ -271,26 +275,6 @@ static bool gather_inputs(struct run *r, const struct program_call *c, int item,
         inputs[(*count)++].tensor = tensor_ref(t);
     }
     return true;
-}
-
-/* Drops what the module has no port for. */
-static int match_ports(struct exec_module *m, struct named_tensor *inputs, int count)
-{
-    int ports, kept = 0;
-    const struct port *p = exec_inputs(m, &ports);
-    for (int i = 0; i < count; i++) {
-        bool known = false;
-        for (int k = 0; k < ports; k++)
-            known = known || strcmp(p[k].name, inputs[i].name) == 0;
-        if (!known) {
-            tensor_clear(&inputs[i].tensor);
-        } else {
-            struct named_tensor keep = inputs[i];
-            inputs[i].tensor = (struct tensor){0};
-            inputs[kept++] = keep;
-        }
-    }
-    return kept;
 }
 
 static bool step(void *ctx, const struct named_tensor *inputs, int count, struct tensor *outputs,
@@ -325,10 +309,10 @@ static bool run_call(struct run *r, int call, int item, struct err *e)
     const struct program_call *c = &r->program->calls[call];
     struct named_tensor inputs[WIRE_INPUTS_MAX] = {0};
     struct exec_module *m;
-    int count = 0;
+    int count = 0, first[PROGRAM_INPUTS_MAX], first_count = 0, port_count;
     if (!load_module(r->local, c->module.hex, &m, e))
         return false;
-    bool ok = gather_inputs(r, c, item, inputs, WIRE_INPUTS_MAX, &count, e);
+    bool ok = gather_inputs(r, c, item, inputs, WIRE_INPUTS_MAX, &count, first, &first_count, e);
     struct outputs o = {0};
     o.ports = exec_outputs(m, &o.count);
     o.tensors = calloc((size_t)o.count + 1, sizeof(*o.tensors));
@@ -336,7 +320,8 @@ static bool run_call(struct run *r, int call, int item, struct err *e)
     if (ok && c->generate) {
         ok = generate(r, m, inputs, count, e);
     } else if (ok) {
-        count = match_ports(m, inputs, count);
+        const struct port *ports = exec_inputs(m, &port_count);
+        count = prepare_match(ports, port_count, first, first_count, inputs, count);
         ok = exec_run(m, inputs, count, NULL, o.tensors, e);
     }
     for (int i = 0; i < count; i++)

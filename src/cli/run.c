@@ -134,46 +134,11 @@ static bool find_model(const struct args *a, const char *task, char *to, size_t 
                    task, found);
 }
 
-static int run_fleet(const struct args *a, const char *task)
+static bool is_folder(const char *path)
 {
-    struct err e;
-    struct request r;
-    struct net_answer answer;
-    char model[128], path[512], request[64] = "", devices[256] = "", ms[32] = "0";
-    const char *given = args_text(a, "model");
-    if (given)
-        (void)snprintf(model, sizeof(model), "%s", given);
-    else if (!find_model(a, task, model, sizeof(model), &e))
-        return cli_fail(&e);
-    if (!input_read(a, &r, &e))
-        return cli_fail(&e);
-    char *body = input_json(&r);
-    request_clear(&r);
-    (void)snprintf(path, sizeof(path), "/pipeline/%s/%s", task, model);
-    bool ok = body
-                  ? fleet_send(a, path, "application/json", body, strlen(body), RUN_MS, &answer, &e)
-                  : err_set(&e, ERR_MEMORY, "no memory");
-    free(body);
-    if (!ok)
-        return cli_fail(&e);
-    (void)net_answer_header(&answer, "S2M3-Request", request, sizeof(request));
-    (void)net_answer_header(&answer, "S2M3-Devices", devices, sizeof(devices));
-    (void)net_answer_header(&answer, "S2M3-Latency-Ms", ms, sizeof(ms));
-    json_t *value =
-        net_answer_err(&answer, &e) ? json_parse("answer", answer.body, answer.size, &e) : NULL;
-    net_answer_clear(&answer);
-    json_t *trace = NULL;
-    (void)snprintf(path, sizeof(path), "/s2m3/v1/traces/%s", request);
-    if (value && args_flag(a, "trace") && !fleet_json(a, "GET", path, NULL, RUN_MS, &trace, &e))
-        trace = NULL;
-    if (value)
-        print_all(a, task, value, strtod(ms, NULL), devices, trace);
-    json_decref(trace);
-    json_decref(value);
-    return value ? 0 : cli_fail(&e);
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
-
-/* ---- in this process -------------------------------------------------------------------------------------- */
 
 static int run_local(const struct args *a, const char *task, const char *folder)
 {
@@ -202,12 +167,54 @@ static int run_local(const struct args *a, const char *task, const char *folder)
     return 0;
 }
 
+static int run_fleet(const struct args *a, const char *task)
+{
+    struct err e;
+    struct request r;
+    struct net_answer answer;
+    char model[128], path[512], request[64] = "", devices[256] = "", ms[32] = "0";
+    const char *given = args_text(a, "model");
+    if (given)
+        (void)snprintf(model, sizeof(model), "%s", given);
+    else if (!find_model(a, task, model, sizeof(model), &e))
+        return cli_fail(&e);
+    if (!input_read(a, &r, &e))
+        return cli_fail(&e);
+    char *body = input_json(&r);
+    request_clear(&r);
+    (void)snprintf(path, sizeof(path), "/pipeline/%s/%s", task, model);
+    bool ok = body
+                  ? fleet_send(a, path, "application/json", body, strlen(body), RUN_MS, &answer, &e)
+                  : err_set(&e, ERR_MEMORY, "no memory");
+    free(body);
+    if (!ok && e.code == ERR_GONE && given && is_folder(given))
+        return run_local(a, task, given);
+    if (!ok)
+        return cli_fail(&e);
+    (void)net_answer_header(&answer, "S2M3-Request", request, sizeof(request));
+    (void)net_answer_header(&answer, "S2M3-Devices", devices, sizeof(devices));
+    (void)net_answer_header(&answer, "S2M3-Latency-Ms", ms, sizeof(ms));
+    json_t *value =
+        net_answer_err(&answer, &e) ? json_parse("answer", answer.body, answer.size, &e) : NULL;
+    net_answer_clear(&answer);
+    json_t *trace = NULL;
+    (void)snprintf(path, sizeof(path), "/s2m3/v1/traces/%s", request);
+    if (value && args_flag(a, "trace") && !fleet_json(a, "GET", path, NULL, RUN_MS, &trace, &e))
+        trace = NULL;
+    if (value)
+        print_all(a, task, value, strtod(ms, NULL), devices, trace);
+    json_decref(trace);
+    json_decref(value);
+    return value ? 0 : cli_fail(&e);
+}
+
+/* ---- in this process -------------------------------------------------------------------------------------- */
+
 static int run_run(const struct args *a)
 {
     const char *task = args_at(a, 0), *model = args_text(a, "model");
-    struct stat st;
-    /* A path that exists is a folder to answer from; a name is a model of the fleet. */
-    if (model && strchr(model, '/') && stat(model, &st) == 0 && S_ISDIR(st.st_mode))
+    /* A path is a folder to answer from; a name is a model of the fleet first, then a folder. */
+    if (model && strchr(model, '/') && is_folder(model))
         return run_local(a, task, model);
     if (model && strchr(model, '/'))
         return cli_fail(
@@ -217,7 +224,7 @@ static int run_run(const struct args *a)
 
 static const struct option_row options[] = {
     {"model", OPT_TEXT, "MODEL", NULL,
-     "Name in the fleet, or a folder (with a /) to answer from without a fleet", NULL, 0, 0},
+     "Name in the fleet, or a folder to answer from without a fleet", NULL, 0, 0},
     INPUT_OPTIONS,
     {"trace", OPT_FLAG, NULL, NULL, "Show each call: device, queue, run and transfer time", NULL, 0,
      0},

@@ -67,9 +67,19 @@ static bool wait_meeting(struct work *w, struct err *e)
     return ok;
 }
 
+/* The decode loop takes what it knows by name, whether or not its module has a port for it. */
+static void match_ports(struct work *w, const int *first, int first_count)
+{
+    int count;
+    const struct port *ports = exec_inputs(w->module->module, &count);
+    if (!w->call.generate)
+        w->input_count = prepare_match(ports, count, first, first_count, w->inputs, w->input_count);
+}
+
 static bool prepare_media(struct work *w, struct err *e)
 {
     int64_t start = clock_now_ns();
+    int first[WIRE_INPUTS_MAX], first_count = 0;
     for (int i = 0; i < w->call.input_count; i++) {
         const struct call_input *in = &w->call.inputs[i];
         if (in->source == CALL_TENSOR && !add_input(w, in->port, &in->tensor, e))
@@ -80,29 +90,13 @@ static bool prepare_media(struct work *w, struct err *e)
         if (!prepare_run(w->node->prepare, in->kind, in->config.hex, mem_data(in->media),
                          mem_size(in->media), &w->inputs[w->input_count], room, &made, e))
             return false;
+        if (made > 0)
+            first[first_count++] = w->input_count;
         w->input_count += made;
     }
+    match_ports(w, first, first_count);
     w->answer.times.prepare_ms = clock_ms_since(start);
     return true;
-}
-
-/* Keeps only what the module has ports for: a processor may give more (a mask that it ignores). */
-static void match_ports(struct work *w)
-{
-    int count, kept = 0;
-    const struct port *ports = exec_inputs(w->module->module, &count);
-    for (int i = 0; i < w->input_count; i++) {
-        bool known = false;
-        for (int k = 0; k < count; k++)
-            known = known || strcmp(ports[k].name, w->inputs[i].name) == 0;
-        if (!known)
-            tensor_clear(&w->inputs[i].tensor);
-        else if (kept++ != i) {
-            w->inputs[kept - 1] = w->inputs[i];
-            w->inputs[i].tensor = (struct tensor){0};
-        }
-    }
-    w->input_count = kept;
 }
 
 /* ---- the key of a result -------------------------------------------------------------------- */
@@ -152,7 +146,6 @@ static bool compute(struct work *w, struct err *e)
 {
     if (!prepare_media(w, e))
         return false;
-    match_ports(w);
     return node_run(w->node, w->module, w->inputs, w->input_count, w->deadline_ns, w->cancel,
                     &w->result, &w->answer.times, e);
 }

@@ -236,6 +236,22 @@ static bool has_logits(const struct model_graph *g)
     return false;
 }
 
+/* One output whatever its name: a number for each label, or the model's class says what it is. */
+static bool has_labels(const struct deduction *d, const struct model_graph *g)
+{
+    static const char end[] = "Classification";
+    const struct port *p = &g->outputs[0];
+    if (g->output_count != 1 || p->dtype != DT_F32 || p->shape.rank != 2)
+        return false;
+    size_t labels = json_object_size(json_object_get(d->config, "id2label"));
+    if (labels > 1 && p->shape.dims[1] >= 0 && (uint64_t)p->shape.dims[1] == labels)
+        return true;
+    const json_t *classes = json_object_get(d->config, "architectures");
+    const char *class = json_string_value(json_array_get(classes, 0));
+    size_t size = class ? strlen(class) : 0, tail = sizeof(end) - 1;
+    return size > tail && strcmp(class + size - tail, end) == 0;
+}
+
 /* The vector of an encoder or the logits of the others: by name, else the first float of rank 2. */
 static int result_of(const struct model_graph *g, enum role role)
 {
@@ -287,7 +303,9 @@ static bool own_feeds(struct deduction *d, int graph)
     }
     masks_of_sound(g, info);
     if (info->role != ROLE_DECODER)
-        info->role = !media_only ? ROLE_HEAD : has_logits(g) ? ROLE_CLASSIFIER : ROLE_ENCODER;
+        info->role = !media_only                         ? ROLE_HEAD
+                     : has_logits(g) || has_labels(d, g) ? ROLE_CLASSIFIER
+                                                         : ROLE_ENCODER;
     info->result = result_of(g, info->role);
     return true;
 }

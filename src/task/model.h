@@ -9,14 +9,15 @@
  *     of rank 4; tokens: int64 of rank 2 and their masks; sound: float by the name of a feature
  *     extractor); or it has the only shape that fits one output of an encoder, where several fit
  *     the one whose kind of media is in its name.
- *  2. Roles.  Only media: an encoder, or a whole classifier if it gives logits.  Others' outputs: a
- *     head.  Past, or encoder states and logits of rank 3: a decoder.
+ *  2. Roles.  Only media: an encoder, or a whole classifier if it gives logits (by their name; or
+ *     its one output has as many numbers as id2label, or config.json calls it a
+ *     ...Classification).  Others' outputs: a head.  Past, or encoder states and logits of rank 3: a decoder.
  *  3. Tasks.  Head or classifier on picture + text: visual-question-answering; on one kind:
  *     KIND-classification.  Decoder behind pictures: image-to-text (with a text:
  *     visual-question-answering); behind sound: automatic-speech-recognition.  Encoders of one
  *     width and no head: similarity tasks.  An encoder of each kind alone: feature-extraction.
  *  4. Checks.  What a processor gives must have the names, types and shapes of the inputs that it
- *     is for; the decode loop must know each of a decoder's ports; labels must not be more than
+ *     is for (its first tensor may have another name where only one input can be meant); the decode loop must know each of a decoder's ports; labels must not be more than
  *     classes.  So a model that can't answer is refused when it is added.
  *
  * s2m3.json, all optional: {"tasks":[names] (only these, and feature-extraction),
@@ -25,7 +26,7 @@
  *
  * Unresolved: config.json of CLIP-like models holds what the scale was at the start of training
  * (logit_scale_init_value), and the trained one is in no graph when the encoders are exported
- * alone: such a model should say "logit_scale".  Inputs that a processor names otherwise are
+ * alone: such a model should say "logit_scale".  Masks that a processor names otherwise are
  * refused.  Sequence outputs without a vector (mean pooling) are no feature-extraction.
  *
  * A graph need not be a whole file: coord/cut.h gives the outputs of one file that depend on

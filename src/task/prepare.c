@@ -175,6 +175,66 @@ bool prepare_run(struct prepare *p, const char *kind, const char *config, const 
     return ok || err_prefix(e, "%s", kind);
 }
 
+int prepare_port(const struct port *ports, int port_count, const bool *taken, enum dtype dtype,
+                 int rank)
+{
+    int found = -1;
+    for (int i = 0; i < port_count; i++)
+        if (!taken[i] && ports[i].dtype == dtype && ports[i].shape.rank == rank) {
+            if (found >= 0)
+                return -1;
+            found = i;
+        }
+    return found;
+}
+
+static int port_named(const struct port *ports, int port_count, const char *name)
+{
+    for (int i = 0; i < port_count; i++)
+        if (strcmp(ports[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+static void name_first(const struct port *ports, int port_count, const int *first, int first_count,
+                       struct named_tensor *inputs, int count)
+{
+    bool taken[PREPARE_PORTS_MAX] = {false};
+    for (int i = 0; i < count; i++) {
+        int port = port_named(ports, port_count, inputs[i].name);
+        if (port >= 0)
+            taken[port] = true;
+    }
+    for (int k = 0; k < first_count; k++) {
+        struct named_tensor *t = &inputs[first[k]];
+        if (port_named(ports, port_count, t->name) >= 0)
+            continue;
+        int port = prepare_port(ports, port_count, taken, t->tensor.dtype, t->tensor.shape.rank);
+        if (port < 0)
+            continue;
+        taken[port] = true;
+        memcpy(t->name, ports[port].name, sizeof(t->name));
+    }
+}
+
+int prepare_match(const struct port *ports, int port_count, const int *first, int first_count,
+                  struct named_tensor *inputs, int count)
+{
+    int kept = 0;
+    if (port_count <= PREPARE_PORTS_MAX)
+        name_first(ports, port_count, first, first_count, inputs, count);
+    for (int i = 0; i < count; i++) {
+        struct named_tensor t = inputs[i];
+        if (port_named(ports, port_count, t.name) < 0) {
+            tensor_clear(&inputs[i].tensor);
+            continue;
+        }
+        inputs[i].tensor = (struct tensor){0};
+        inputs[kept++] = t;
+    }
+    return kept;
+}
+
 bool prepare_decode(struct prepare *p, const char *config, const int64_t *ids, size_t count,
                     char **ret, struct err *e)
 {

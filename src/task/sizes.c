@@ -2,6 +2,7 @@
 #include "task/model_internal.h"
 
 #include "media/processor.h"
+#include "task/prepare.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -23,17 +24,39 @@ static bool agree(const struct port *want, const struct port *have)
     return true;
 }
 
-static bool check_port(const struct deduction *d, int graph, const struct port *p,
+/* The graph's input that a processor's output is for: that of its name, or, for the first one, the
+ * only one that it can be; -1: none. */
+static int input_of(const struct deduction *d, int graph, enum media_kind kind,
+                    const struct port *given, size_t count, size_t which)
+{
+    const struct model_graph *g = &d->source->graphs[graph];
+    bool taken[MODEL_PORTS_MAX] = {false};
+    for (int i = 0; i < g->input_count; i++) {
+        const struct feed *f = &d->graphs[graph].feeds[i];
+        if (strcmp(g->inputs[i].name, given[which].name) == 0)
+            return i;
+        taken[i] = f->kind != FROM_MEDIA || f->media != kind;
+        for (size_t k = 0; k < count; k++)
+            taken[i] = taken[i] || strcmp(g->inputs[i].name, given[k].name) == 0;
+    }
+    return which > 0 ? -1
+                     : prepare_port(g->inputs, g->input_count, taken, given[0].dtype,
+                                    given[0].shape.rank);
+}
+
+static bool check_port(const struct deduction *d, int graph, int input,
                        const struct processor *processor)
 {
+    const struct port *p = &d->source->graphs[graph].inputs[input];
     struct port given[PROCESSOR_OUTPUTS_MAX];
     size_t n = processor_outputs(processor, given);
+    enum media_kind media = d->graphs[graph].feeds[input].media;
     char want[128], have[128], names[PROCESSOR_OUTPUTS_MAX * 20] = "";
     const char *kind = processor_kind_name(processor_kind(processor));
     for (size_t i = 0; i < n; i++) {
         size_t used = strlen(names);
         (void)snprintf(names + used, sizeof(names) - used, "%s%.16s", i ? ", " : "", given[i].name);
-        if (strcmp(given[i].name, p->name) != 0)
+        if (input_of(d, graph, media, given, n, i) != input)
             continue;
         return agree(p, &given[i]) ||
                err_set(d->e, ERR_UNSUPPORTED,
@@ -53,7 +76,7 @@ bool deduce_check_ports(const struct deduction *d, struct processor *const proce
         for (int i = 0; i < d->source->graphs[g].input_count; i++) {
             const struct feed *f = &d->graphs[g].feeds[i];
             if (d->graphs[g].called && f->kind == FROM_MEDIA && processors[f->media] &&
-                !check_port(d, g, &d->source->graphs[g].inputs[i], processors[f->media]))
+                !check_port(d, g, i, processors[f->media]))
                 return false;
         }
     return true;
@@ -62,13 +85,16 @@ bool deduce_check_ports(const struct deduction *d, struct processor *const proce
 /* ---- sizes to measure with ------------------------------------------------------------------ */
 
 /* 0: nothing is known. */
-static int64_t media_dim(const struct processor *p, const struct port *port, int dim)
+static int64_t media_dim(const struct deduction *d, const struct processor *p, int graph, int input,
+                         int dim)
 {
     struct port outputs[PROCESSOR_OUTPUTS_MAX];
     size_t n = processor_outputs(p, outputs);
-    for (size_t i = 0; i < n && i < PROCESSOR_OUTPUTS_MAX; i++)
-        if (strcmp(outputs[i].name, port->name) == 0 && outputs[i].shape.rank == port->shape.rank &&
-            outputs[i].shape.dims[dim] > 0)
+    enum media_kind media = d->graphs[graph].feeds[input].media;
+    int rank = d->source->graphs[graph].inputs[input].shape.rank;
+    for (size_t i = 0; i < n; i++)
+        if (outputs[i].shape.rank == rank && outputs[i].shape.dims[dim] > 0 &&
+            input_of(d, graph, media, outputs, n, i) == input)
             return outputs[i].shape.dims[dim];
     return 0;
 }
@@ -108,7 +134,7 @@ static int64_t dim_of(const struct deduction *d, struct processor *const process
         return graph_dim(d, f, dim);
     if (f->kind == FROM_LOOP)
         return loop_dim(d, graph, port->name);
-    int64_t n = processors[f->media] ? media_dim(processors[f->media], port, dim) : 0;
+    int64_t n = processors[f->media] ? media_dim(d, processors[f->media], graph, input, dim) : 0;
     return n > 0 ? n : f->media == MEDIA_TEXT ? TEXT_TOKENS : 0;
 }
 

@@ -39,10 +39,10 @@ def info(name: str, kind: int, shape: list) -> onnx.ValueInfoProto:
 
 def make_vision(path: Path, seed: numpy.random.Generator) -> None:
     weights = [constant("c", seed.normal(0, 0.2, (8, 3, 5, 5))), constant("w", seed.normal(0, 0.2, (8, WIDTH)))]
-    nodes = [helper.make_node("Conv", ["pixel_values", "c"], ["a"], strides=[2, 2]), helper.make_node("Relu", ["a"], ["b"]),
+    nodes = [helper.make_node("Conv", ["images", "c"], ["a"], strides=[2, 2]), helper.make_node("Relu", ["a"], ["b"]),
              helper.make_node("GlobalAveragePool", ["b"], ["p"]), helper.make_node("Flatten", ["p"], ["f"]),
              helper.make_node("MatMul", ["f", "w"], ["picture_vector"])]
-    save(path, nodes, [info("pixel_values", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
+    save(path, nodes, [info("images", TensorProto.FLOAT, ["n", 3, SIDE, SIDE])],
          [info("picture_vector", TensorProto.FLOAT, ["n", WIDTH])], weights)
 
 
@@ -50,12 +50,12 @@ def make_text(path: Path, seed: numpy.random.Generator, vocabulary: int) -> None
     weights = [constant("e", seed.normal(0, 1, (vocabulary, 32))), constant("w", seed.normal(0, 0.3, (32, WIDTH)))]
     axes = numpy_helper.from_array(numpy.array([1], dtype=numpy.int64), "axis1")
     last = numpy_helper.from_array(numpy.array([2], dtype=numpy.int64), "axis2")
-    nodes = [helper.make_node("Gather", ["e", "input_ids"], ["t"]),
+    nodes = [helper.make_node("Gather", ["e", "tokens"], ["t"]),
              helper.make_node("Cast", ["attention_mask"], ["m0"], to=TensorProto.FLOAT),
              helper.make_node("Unsqueeze", ["m0", "axis2"], ["m"]), helper.make_node("Mul", ["t", "m"], ["tm"]),
              helper.make_node("ReduceSum", ["tm", "axis1"], ["s"], keepdims=0), helper.make_node("Tanh", ["s"], ["h"]),
              helper.make_node("MatMul", ["h", "w"], ["sentence_vector"])]
-    save(path, nodes, [info("input_ids", TensorProto.INT64, ["n", "len"]), info("attention_mask", TensorProto.INT64, ["n", "len"])],
+    save(path, nodes, [info("tokens", TensorProto.INT64, ["n", "len"]), info("attention_mask", TensorProto.INT64, ["n", "len"])],
          [info("sentence_vector", TensorProto.FLOAT, ["n", WIDTH])], weights + [axes, last])
 
 
@@ -134,11 +134,11 @@ class Plain:
                          for p in (folder / "onnx").glob("*.onnx")}
 
     def picture(self, image: Image.Image) -> numpy.ndarray:
-        return self.sessions["eyes"].run(None, {"pixel_values": pixels(image)})[0]
+        return self.sessions["eyes"].run(None, {"images": pixels(image)})[0]
 
     def sentence(self, text: str) -> numpy.ndarray:
         row = self.tokenizer.encode(text)
-        return self.sessions["reader"].run(None, {"input_ids": numpy.array([row.ids], dtype=numpy.int64),
+        return self.sessions["reader"].run(None, {"tokens": numpy.array([row.ids], dtype=numpy.int64),
                                                   "attention_mask": numpy.array([row.attention_mask], dtype=numpy.int64)})[0]
 
     def answer(self, image: Image.Image, text: str) -> numpy.ndarray:

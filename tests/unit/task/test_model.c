@@ -584,7 +584,10 @@ static void ports_must_fit_their_processor(void **state)
 {
     (void)state;
     static const char *const rows[][2] = {
-        {"e: images=float32[?,3,20,24] -> v=float32[?,7]", "'images' is none of what the image"},
+        {"e: one=float32[?,3,20,24] two=float32[?,3,20,24] -> v=float32[?,7]",
+         "'one' is none of what the image"},
+        {"e: images=float32[?,3,24,20] -> v=float32[?,7]",
+         "'images' is float32[-1,3,24,20], the image processor gives float32[1,3,20,24]"},
         {"e: pixel_values=float32[?,3,24,20] -> v=float32[?,7]",
          "is float32[-1,3,24,20], the image processor gives float32[1,3,20,24]"},
         {"e: pixel_values=uint8[?,3,20,24] -> v=float32[?,7]", "is uint8"},
@@ -597,6 +600,32 @@ static void ports_must_fit_their_processor(void **state)
         const struct layout l = {.graphs = {rows[i][0]}, .preprocessor = both, .tokenizer = words};
         refuse(&l, ERR_UNSUPPORTED, rows[i][1]);
     }
+}
+
+/* Where only one input can be meant, and one output with a number for each label. */
+static void names_that_nobody_else_uses(void **state)
+{
+    (void)state;
+    struct layout l = {.graphs = {"net: images=float32[?,3,20,24] -> scores=float32[?,3]"},
+                       .config = "{'id2label':{'0':'a','1':'b','2':'c'}}",
+                       .preprocessor = pictures};
+    json_t *o = deduce(&l);
+    assert_tasks(o, "image-classification");
+    json_decref(o);
+    l.config = "{'id2label':{'0':'a','1':'b'}}"; /* then it is a vector */
+    o = deduce(&l);
+    assert_tasks(o, "image-to-image-retrieval feature-extraction");
+    json_decref(o);
+    l.config = "{'architectures':['ResNetForImageClassification']}";
+    o = deduce(&l);
+    assert_tasks(o, "image-classification");
+    json_decref(o);
+    l = (struct layout){
+        .graphs = {"reader: tokens=int64[?,?] attention_mask=int64[?,?] -> v=float32[?,7]"},
+        .tokenizer = words};
+    o = deduce(&l);
+    assert_tasks(o, "feature-extraction");
+    json_decref(o);
 }
 
 static void circles_end(void **state)
@@ -675,6 +704,7 @@ int main(void)
         cmocka_unit_test(files_that_are_missing_or_broken),
         cmocka_unit_test(hints_are_checked),
         cmocka_unit_test(ports_must_fit_their_processor),
+        cmocka_unit_test(names_that_nobody_else_uses),
         cmocka_unit_test(circles_end),
         cmocka_unit_test(names_may_be_long_or_equal),
         cmocka_unit_test(one_encoder_used_twice_is_called_once),

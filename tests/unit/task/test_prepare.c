@@ -152,12 +152,69 @@ static void many_threads(void **state)
     prepare_free(p);
 }
 
+static struct port port(const char *name, enum dtype dtype, int rank)
+{
+    struct port p = {.dtype = dtype, .shape = {.rank = rank, .dims = {1, 1, 1, 1}}};
+    (void)snprintf(p.name, sizeof(p.name), "%s", name);
+    return p;
+}
+
+static struct named_tensor some(const char *name, enum dtype dtype, int rank)
+{
+    struct named_tensor t = {0};
+    struct shape s = {.rank = rank, .dims = {1, 1, 1, 1}};
+    (void)snprintf(t.name, sizeof(t.name), "%s", name);
+    assert_true(tensor_new(dtype, &s, &t.tensor, NULL));
+    return t;
+}
+
+static void clear(struct named_tensor *t, int count)
+{
+    for (int i = 0; i < count; i++)
+        tensor_clear(&t[i].tensor);
+}
+
+/* A picture and a text for a module that calls both otherwise; the mask that it has no port for
+ * must not take one. */
+static void first_tensors_may_have_other_names(void **state)
+{
+    (void)state;
+    const struct port ports[] = {port("x", DT_I64, 2), port("states", DT_F32, 2),
+                                 port("images", DT_F32, 4), port("weights", DT_F32, 4)};
+    struct named_tensor in[] = {some("weights", DT_F32, 4), some("pixel_values", DT_F32, 4),
+                                some("input_ids", DT_I64, 2), some("attention_mask", DT_I64, 2),
+                                some("states", DT_F32, 2)};
+    const int first[] = {1, 2};
+    int kept = prepare_match(ports, 4, first, 2, in, 5);
+    assert_int_equal(kept, 4);
+    assert_string_equal(in[0].name, "weights");
+    assert_string_equal(in[1].name, "images");
+    assert_string_equal(in[2].name, "x");
+    assert_string_equal(in[3].name, "states");
+    clear(in, kept);
+}
+
+static void names_are_not_guessed(void **state)
+{
+    (void)state;
+    const struct port ports[] = {port("a", DT_F32, 4), port("b", DT_F32, 4),
+                                 port("input_ids", DT_I64, 2), port("other", DT_I64, 2)};
+    struct named_tensor in[] = {some("pixel_values", DT_F32, 4), some("input_ids", DT_I64, 2),
+                                some("attention_mask", DT_I64, 2)};
+    const int first[] = {0, 1};
+    assert_int_equal(prepare_match(ports, 4, first, 2, in, 3), 1);
+    assert_string_equal(in[0].name, "input_ids");
+    clear(in, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(made_once),
         cmocka_unit_test(the_least_recently_used_goes),
         cmocka_unit_test(what_fails),
+        cmocka_unit_test(first_tensors_may_have_other_names),
+        cmocka_unit_test(names_are_not_guessed),
         cmocka_unit_test(many_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
