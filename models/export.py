@@ -1,13 +1,15 @@
 """export.py [--work DIR] [--out DIR] - writes the five model folders from the trained weights.
 
-Every encoder is exported once and its bytes are copied into each folder that uses it.  Beside the
-ONNX files (opset 17) stand the sidecars of the Hugging Face ONNX layout.  verify.py looks over
-what was written.
+Every encoder and head is exported once (opset 17), as a part.  A folder's model.onnx is a whole
+model: parts joined by whole.py.  The model that generates has its encoder and its decoder apart, as
+exporters give them.  Beside the ONNX files stand the sidecars of the Hugging Face ONNX layout.
+verify.py looks over what was written.
 """
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any, Union
@@ -22,16 +24,17 @@ import data
 import nets
 import train
 from speech import RATE, SAMPLES
+from whole import whole
 
 OPSET = 17
 HERE = Path(__file__).parent
-# Which files each folder has: name in onnx/ -> exported part.
-FOLDERS: dict[str, dict[str, str]] = {
-    "garment-search": {"vision_model": "vision", "text_model": "text"},
-    "garment-vqa": {"vision_model": "vision", "text_model": "text", "classifier": "answerer"},
-    "garment-voice": {"vision_model": "vision", "text_model": "text", "audio_model": "audio"},
-    "garment-caption": {"encoder_model": "vision", "decoder_model_merged": "decoder"},
-    "garment-class": {"vision_model": "vision", "classifier": "classifier"},
+# Which files each folder has: name in onnx/ -> exported parts, encoders first.
+FOLDERS: dict[str, dict[str, list[str]]] = {
+    "garment-search": {"model": ["vision", "text"]},
+    "garment-vqa": {"model": ["vision", "text", "answerer"]},
+    "garment-voice": {"model": ["vision", "text", "audio"]},
+    "garment-caption": {"encoder_model": ["vision"], "decoder_model_merged": ["decoder"]},
+    "garment-class": {"model": ["vision", "classifier"]},
 }
 IMAGE: dict[str, Any] = {
     "do_convert_rgb": True, "do_normalize": True, "do_rescale": True, "do_resize": True,
@@ -188,20 +191,29 @@ def configs(scale: float) -> dict[str, dict[str, Any]]:
                                         "num_hidden_layers": nets.LAYERS}}}
 
 
-def put_sidecars(folder: Path, config: dict[str, Any], parts: dict[str, str]) -> None:
+def put_sidecars(folder: Path, config: dict[str, Any], parts: list[str]) -> None:
     put(folder / "config.json", config)
     put(folder / "preprocessor_config.json",
         {"image_processor": IMAGE, "feature_extractor": SOUND}
-        if "audio_model" in parts else IMAGE)
-    if "text_model" in parts or "decoder_model_merged" in parts:
+        if "audio" in parts else IMAGE)
+    if "text" in parts or "decoder" in parts:
         put_tokenizer(folder)
-    if "decoder_model_merged" in parts:
+    if "decoder" in parts:
         put(folder / "generation_config.json", {
             "decoder_start_token_id": data.BOS, "bos_token_id": data.BOS,
             "eos_token_id": data.EOS, "pad_token_id": data.PAD, "do_sample": False,
             "num_beams": 1, "max_new_tokens": data.MAX_IDS - 1})
     if "logit_scale_init_value" in config:
         put(folder / "s2m3.json", {"hypothesis_template": data.TEMPLATE})
+
+
+def put_graph(path: Path, parts: list[Path], log_scale: float | None) -> None:
+    """A part alone is copied as it is."""
+    if len(parts) == 1:
+        shutil.copyfile(parts[0], path)
+        return
+    model = whole(parts, None if log_scale is None else math.exp(log_scale))
+    path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def main() -> None:
@@ -213,12 +225,13 @@ def main() -> None:
     parts_dir = args.work / "parts"
     parts_dir.mkdir(parents=True, exist_ok=True)
     every = configs(export_parts(args.work, parts_dir))
-    for name, parts in FOLDERS.items():
+    for name, files in FOLDERS.items():
         folder = args.out / name
         (folder / "onnx").mkdir(parents=True, exist_ok=True)
-        for file, part in parts.items():
-            shutil.copyfile(parts_dir / f"{part}.onnx", folder / "onnx" / f"{file}.onnx")
-        put_sidecars(folder, every[name], parts)
+        for file, parts in files.items():
+            put_graph(folder / "onnx" / f"{file}.onnx", [parts_dir / f"{p}.onnx" for p in parts],
+                      every[name].get("logit_scale_init_value"))
+        put_sidecars(folder, every[name], sum(files.values(), []))
 
 
 if __name__ == "__main__":

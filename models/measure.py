@@ -1,7 +1,7 @@
 """measure.py [--models DIR] [--clips N] - how good the exported models are, as a table.
 
-Runs the ONNX files over the official 10 000 test pictures and over clips of voices that training
-never heard, batched, and prints every figure beside a baseline.  README.md quotes its output.
+Runs parts of the ONNX files over the official 10 000 test pictures and over clips of voices that
+training never heard, batched, and prints every figure beside a baseline.  README.md quotes its output.
 
 Needs what reference.py needs, and the two Debian packages of the data.
 """
@@ -30,8 +30,9 @@ class Measured:
         x = self.pictures.pixels.astype(np.float64) / 255
         x = ((x.astype(np.float32) - np.float32(0.5)) / np.float32(0.5))[:, None]
         rows, tokens = [], []
+        see = search.part(["pixel_values"], ["image_embeds", "last_hidden_state"])
         for at in range(0, len(x), 500):
-            out = search.run("vision_model", {"pixel_values": np.repeat(x[at:at + 500], 3, 1)})
+            out = see({"pixel_values": np.repeat(x[at:at + 500], 3, 1)})
             rows.append(out["image_embeds"])
             tokens.append(out["last_hidden_state"])
         self.search, self.image, self.tokens = search, np.concatenate(rows), np.concatenate(tokens)
@@ -72,7 +73,8 @@ def retrieval(m: Measured) -> None:
 
 def classification(m: Measured) -> None:
     model = Model(m.models / "garment-class")
-    top = model.run("classifier", {"image_embeds": m.image})["logits"].argmax(1)
+    head = model.part(["image_embeds"], ["logits"])
+    top = head({"image_embeds": m.image})["logits"].argmax(1)
     show("classification, 10 classes", (top == m.pictures.classes).mean(), 0.1)
 
 
@@ -84,7 +86,8 @@ def questions(m: Measured, unseen: bool) -> None:
         kind = rng.choice(data.kinds_for(facts[0]))
         asked.append((kind, *data.question(rng, kind, *facts, unseen=unseen)))
     rows = np.concatenate([model.text(q) for _, q, _ in asked])
-    logits = model.run("classifier", {"image_embeds": m.image, "text_embeds": rows})["logits"]
+    head = model.part(["image_embeds", "text_embeds"], ["logits"])
+    logits = head({"image_embeds": m.image, "text_embeds": rows})["logits"]
     labels = np.array([model.config["id2label"][str(i)] for i in logits.argmax(1)])
     truth, kinds = np.array([a for _, _, a in asked]), np.array([k for k, _, _ in asked])
     majority = sum(commonest(truth[kinds == k]) * (kinds == k).mean() for k in data.QUESTIONS)
@@ -106,8 +109,8 @@ def captioning(m: Measured) -> None:
             for i in range(c["num_hidden_layers"]) for k in ("key", "value")}
     last, ids = np.full(n, data.BOS), []
     for _ in range(data.MAX_IDS - 1):
-        out = model.run("decoder_model_merged", {"input_ids": last[:, None],
-                                                 "encoder_hidden_states": m.tokens, **past})
+        out = model.run({"input_ids": last[:, None], "encoder_hidden_states": m.tokens, **past},
+                        "decoder_model_merged")
         last = out["logits"][:, -1].argmax(-1)
         ids.append(last)
         past = {k: out[k.replace("past_key_values", "present")] for k in past}
@@ -128,8 +131,9 @@ def voices(m: Measured, count: int) -> None:
     model = Model(m.models / "garment-voice")
     clips = speech.choose(count, SEED, held_out=True)
     pcm = speech.to_int16(speech.speak_all(clips)).astype(np.float32) / 32768
-    audio = np.concatenate([model.run("audio_model", {"input_values": pcm[i:i + 50]})
-                            ["audio_embeds"] for i in range(0, count, 50)])
+    hear = model.part(["input_values"], ["audio_embeds"])
+    audio = np.concatenate([hear({"input_values": pcm[i:i + 50]})["audio_embeds"]
+                            for i in range(0, count, 50)])
     names = m.texts([data.TEMPLATE.format(n) for n in data.NAMES])
     said = np.array([c.cls for c in clips])
     show("spoken phrase -> class, new voices", ((audio @ names.T).argmax(1) == said).mean(), 0.1)

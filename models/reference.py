@@ -1,11 +1,11 @@
 """reference.py OUT [--models DIR] - fills "reference" in OUT/cases.jsonl.
 
 The reference is what a model answers when nothing is split or distributed: one Python process,
-ONNX Runtime with one thread, batch 1, inputs made by Pillow, numpy and the tokenizers package as
-the sidecars of the model say.  Scores of zero-shot rows are softmax(exp(scale) * cosine) over the
+ONNX Runtime with one thread, each file whole in one session, batch 1, inputs made by Pillow, numpy
+and the tokenizers package as the sidecars of the model say.  Scores of zero-shot rows are softmax(exp(scale) * cosine) over the
 labels put into the template; the first of equal labels wins.
 
-Needs: onnxruntime, numpy, Pillow, tokenizers (requirements.txt).
+Needs: onnxruntime, numpy, Pillow, tokenizers (requirements.txt); Model.part() also onnx.
 """
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ import json
 import os
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
+import onnx
+import onnx.utils
 from PIL import Image
 from tokenizers import Tokenizer
 
@@ -27,13 +29,16 @@ import onnxruntime as ort  # noqa: E402  (reads the variable when it is loaded)
 
 HERE = Path(__file__).parent
 Row = dict[str, Any]
+FILLERS = {"pixel_values": np.zeros((1, 3, 28, 28), np.float32),
+           "input_ids": np.ones((1, 1), np.int64), "attention_mask": np.ones((1, 1), np.int64),
+           "input_values": np.zeros((1, 32000), np.float32)}
 
 
-def session(path: Path) -> ort.InferenceSession:
+def session(model: Path | bytes) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"])
 
 
 def softmax(x: np.ndarray) -> np.ndarray:
@@ -49,11 +54,22 @@ class Model:
         self.config = json.loads((folder / "config.json").read_text())
         self.sessions: dict[str, ort.InferenceSession] = {}
 
-    def run(self, file: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def run(self, inputs: dict[str, np.ndarray], file: str = "model") -> dict[str, np.ndarray]:
+        """All outputs.  An input that is not given is one of silence, black or a single token: what
+        does not depend on it is as it would be anyway."""
         if file not in self.sessions:
             self.sessions[file] = session(self.folder / "onnx" / f"{file}.onnx")
         s = self.sessions[file]
-        return dict(zip([o.name for o in s.get_outputs()], s.run(None, inputs)))
+        feeds = {i.name: inputs.get(i.name, FILLERS.get(i.name)) for i in s.get_inputs()}
+        return dict(zip([o.name for o in s.get_outputs()], s.run(None, feeds)))
+
+    def part(self, inputs: list[str], outputs: list[str], file: str = "model"
+             ) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+        """Only what lies between some values of a file, for measuring in batches."""
+        model = onnx.load(self.folder / "onnx" / f"{file}.onnx")
+        cut = onnx.utils.Extractor(model).extract_model(inputs, outputs)
+        s = session(cut.SerializeToString())
+        return lambda feeds: dict(zip(outputs, s.run(None, feeds)))
 
     @cached_property
     def processor(self) -> dict[str, Any]:
@@ -90,18 +106,20 @@ class Model:
         x = read_wav(path)[:p["max_length"]]
         return np.pad(x, (0, p["max_length"] - len(x)), constant_values=p["padding_value"])[None]
 
-    def image(self, path: Path) -> dict[str, np.ndarray]:
-        return self.run("vision_model", {"pixel_values": self.pixels(path)})
+    def ids(self, text: str) -> dict[str, np.ndarray]:
+        e = self.tokenizer.encode(text)
+        return {"input_ids": np.array([e.ids], np.int64),
+                "attention_mask": np.array([e.attention_mask], np.int64)}
+
+    def image(self, path: Path) -> np.ndarray:
+        return self.run({"pixel_values": self.pixels(path)})["image_embeds"]
 
     def audio(self, path: Path) -> np.ndarray:
-        return self.run("audio_model", {"input_values": self.samples(path)})["audio_embeds"]
+        return self.run({"input_values": self.samples(path)})["audio_embeds"]
 
     @lru_cache(maxsize=4096)  # noqa: B019  (the models live as long as the program)
     def text(self, text: str) -> np.ndarray:
-        e = self.tokenizer.encode(text)
-        return self.run("text_model", {"input_ids": np.array([e.ids], np.int64),
-                                       "attention_mask": np.array([e.attention_mask], np.int64)
-                                       })["text_embeds"]
+        return self.run(self.ids(text))["text_embeds"]
 
     def scores(self, query: np.ndarray, labels: list[str]) -> np.ndarray:
         """[labels] probabilities of a picture's or clip's embedding [1,width]"""
@@ -110,16 +128,15 @@ class Model:
 
     def caption(self, path: Path) -> str:
         g = json.loads((self.folder / "generation_config.json").read_text())
-        seen = self.run("encoder_model", {"pixel_values": self.pixels(path)})["last_hidden_state"]
+        seen = self.run({"pixel_values": self.pixels(path)}, "encoder_model")["last_hidden_state"]
         c = self.config
         shape = (1, c["num_attention_heads"], 0, seen.shape[2] // c["num_attention_heads"])
         past = {f"past_key_values.{i}.{k}": np.zeros(shape, np.float32)
                 for i in range(c["num_hidden_layers"]) for k in ("key", "value")}
         ids, last = [], g["decoder_start_token_id"]
         while len(ids) < g["max_new_tokens"]:
-            out = self.run("decoder_model_merged",
-                           {"input_ids": np.array([[last]], np.int64),
-                            "encoder_hidden_states": seen, **past})
+            out = self.run({"input_ids": np.array([[last]], np.int64),
+                            "encoder_hidden_states": seen, **past}, "decoder_model_merged")
             last = int(out["logits"][0, -1].argmax())
             if last == g["eos_token_id"]:
                 break
@@ -136,15 +153,15 @@ def answer(model: Model, row: Row, at: Path) -> str:
     if task == "zero-shot-audio-classification":
         scores = model.scores(model.audio(at / row["audio"]), row["labels"])
         return row["labels"][int(scores.argmax())]
-    image = model.image(at / row["image"])["image_embeds"]
     if task == "zero-shot-image-classification":
-        return row["labels"][int(model.scores(image, row["labels"]).argmax())]
-    inputs = {"image_embeds": image}
+        scores = model.scores(model.image(at / row["image"]), row["labels"])
+        return row["labels"][int(scores.argmax())]
+    inputs = {"pixel_values": model.pixels(at / row["image"])}
     if task == "visual-question-answering":
-        inputs["text_embeds"] = model.text(row["text"])
+        inputs |= model.ids(row["text"])
     elif task != "image-classification":
         raise ValueError(f"row {row['id']}: task {task} is not one of the five")
-    return model.label(model.run("classifier", inputs)["logits"])
+    return model.label(model.run(inputs)["logits"])
 
 
 def read_rows(at: Path) -> list[Row]:

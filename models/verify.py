@@ -1,7 +1,7 @@
 """verify.py [--models DIR] - looks over the model folders and the held-out cases.
 
 Checks that each folder has its files and readable sidecars, that inputs and outputs have the
-expected names, that files which are to be shared have equal bytes, that everything together is
+expected names, that parts which are to be shared hold equal weights, that everything together is
 within its size, that a whole model gives the bits of its parts run one by one, that the stored
 references are what the models answer now, and that the answers are good enough.
 Prints the table of sharing; exit 1 and a line for each fault.
@@ -18,31 +18,43 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime as ort
+import onnx.utils
 from onnx import numpy_helper
 from tokenizers import Tokenizer
 
 import data
 import reference
 from reference import HERE, Model, session
-from whole import whole
 
 TOTAL_MAX = 24 << 20
 PAST = [f"past_key_values.{i}.{k}" for i in range(2) for k in ("key", "value")]
-VISION = (["pixel_values"], ["image_embeds", "last_hidden_state"])
-TEXT = (["input_ids", "attention_mask"], ["text_embeds"])
+IMAGE = ["image_embeds", "last_hidden_state"]
+WORDS = ["input_ids", "attention_mask"]
 # folder -> file -> (inputs, outputs)
 LAYOUT: dict[str, dict[str, tuple[list[str], list[str]]]] = {
-    "garment-search": {"vision_model": VISION, "text_model": TEXT},
-    "garment-vqa": {"vision_model": VISION, "text_model": TEXT,
-                    "classifier": (["image_embeds", "text_embeds"], ["logits"])},
-    "garment-voice": {"vision_model": VISION, "text_model": TEXT,
-                      "audio_model": (["input_values"], ["audio_embeds"])},
-    "garment-caption": {"encoder_model": VISION,
+    "garment-search": {"model": (["pixel_values", *WORDS],
+                                 [*IMAGE, "text_embeds", "logits_per_image_text"])},
+    "garment-vqa": {"model": (["pixel_values", *WORDS], [*IMAGE, "text_embeds", "logits"])},
+    "garment-voice": {"model": (["pixel_values", *WORDS, "input_values"],
+                                [*IMAGE, "text_embeds", "audio_embeds", "logits_per_image_text",
+                                 "logits_per_image_audio", "logits_per_text_audio"])},
+    "garment-caption": {"encoder_model": (["pixel_values"], IMAGE),
                         "decoder_model_merged": (
                             ["input_ids", "encoder_hidden_states", *PAST],
                             ["logits", *[n.replace("past_key_values", "present") for n in PAST]])},
-    "garment-class": {"vision_model": VISION, "classifier": (["image_embeds"], ["logits"])},
+    "garment-class": {"model": (["pixel_values"], [*IMAGE, "logits"])},
+}
+# part -> (inputs, outputs, {folder: file} that have it)
+PARTS: dict[str, tuple[list[str], list[str], dict[str, str]]] = {
+    "vision": (["pixel_values"], IMAGE,
+               {n: "encoder_model" if n == "garment-caption" else "model" for n in LAYOUT}),
+    "text": (WORDS, ["text_embeds"],
+             {n: "model" for n in ("garment-search", "garment-vqa", "garment-voice")}),
+    "audio": (["input_values"], ["audio_embeds"], {"garment-voice": "model"}),
+    "answers": (["image_embeds", "text_embeds"], ["logits"], {"garment-vqa": "model"}),
+    "classes": (["image_embeds"], ["logits"], {"garment-class": "model"}),
+    "decoder": (*LAYOUT["garment-caption"]["decoder_model_merged"],
+                {"garment-caption": "decoder_model_merged"}),
 }
 # Least share of right answers among the held-out cases; well above every baseline.
 LEAST = {"zero-shot-image-classification": 0.75, "image-classification": 0.75,
@@ -59,18 +71,16 @@ class Faults:
             self.found.append(what)
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def weight_bytes(path: Path) -> int:
-    """Bytes of the distinct constant tensors: initializers and Constant nodes."""
-    graph = onnx.load(path).graph
+def part_weights(path: Path, inputs: list[str], outputs: list[str]) -> dict[str, int]:
+    """SHA-256 -> bytes of the distinct constant tensors of a part: initializers and Constant nodes."""
+    model = onnx.load(path)
+    graph = onnx.utils.Extractor(model).extract_model(inputs, outputs).graph
     tensors = list(graph.initializer)
     tensors += [a.t for n in graph.node if n.op_type == "Constant" for a in n.attribute
                 if a.name == "value"]
     arrays = [numpy_helper.to_array(t) for t in tensors]
-    return sum({(str(a.dtype), a.shape, a.tobytes()): a.nbytes for a in arrays}.values())
+    return {hashlib.sha256(f"{a.dtype}{a.shape}".encode() + a.tobytes()).hexdigest(): a.nbytes
+            for a in arrays}
 
 
 def check_folder(folder: Path, files: dict[str, tuple[list[str], list[str]]], faults: Faults
@@ -99,52 +109,40 @@ def check_tokenizer(folder: Path, faults: Faults) -> None:
 
 
 def check_sharing(models: Path, faults: Faults) -> None:
-    """Equal parts have equal bytes; prints which file is in which models."""
-    users: dict[str, list[Path]] = {}
-    for name, files in LAYOUT.items():
-        for file in files:
-            path = models / name / "onnx" / f"{file}.onnx"
-            users.setdefault(digest(path), []).append(path)
-    faults.check(sorted(map(len, users.values())) == [1, 1, 1, 1, 3, 5],
-                 "sharing: not one vision file of five, one text file of three, four others")
-    print("| file | SHA-256 (first 16) | bytes | weights, bytes | models |\n|---|---|---|---|---|")
-    whole_bytes = apart = 0
-    for key, paths in users.items():
-        size, names = weight_bytes(paths[0]), [p.parts[-3].removeprefix("garment-") for p in paths]
-        print(f"| {paths[0].name} | {key[:16]} | {paths[0].stat().st_size} | {size} | "
-              f"{', '.join(names)} |")
-        whole_bytes, apart = whole_bytes + size, apart + size * len(paths)
-    print(f"\nweights: {apart} bytes in five models, {whole_bytes} with each part once: "
-          f"{1 - whole_bytes / apart:.1%} saved")
-
-
-def whole_inputs(name: str) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(5)
-    every = {"pixel_values": rng.uniform(-1, 1, (1, 3, 28, 28)).astype(np.float32),
-             "input_ids": np.array([[2, 8, 58, 3]], np.int64),
-             "attention_mask": np.ones((1, 4), np.int64),
-             "input_values": rng.uniform(-1, 1, (1, 32000)).astype(np.float32),
-             **{n: np.zeros((1, 4, 0, 32), np.float32) for n in PAST}}
-    wanted = {n for inputs, _ in LAYOUT[name].values() for n in inputs}
-    return {n: v for n, v in every.items() if n in wanted}
+    """A part has equal weights wherever it is; prints which part is in which models."""
+    print("| part | weights, bytes | models |\n|---|---|---|")
+    once = apart = 0
+    for part, (inputs, outputs, users) in PARTS.items():
+        weights = [part_weights(models / name / "onnx" / f"{file}.onnx", inputs, outputs)
+                   for name, file in users.items()]
+        size = sum(weights[0].values())
+        faults.check(all(w == weights[0] for w in weights), f"{part}: not equal in {[*users]}")
+        names = ", ".join(n.removeprefix("garment-") for n in users)
+        print(f"| {part} | {size} | {names} |")
+        once, apart = once + size, apart + size * len(users)
+    print(f"\nweights: {apart} bytes in five models, {once} with each part once: "
+          f"{1 - once / apart:.1%} saved")
 
 
 def check_whole(models: Path, name: str, faults: Faults) -> None:
-    """The joined model at the same optimisation level gives the bits of its parts."""
-    inputs = whole_inputs(name)
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    joined = ort.InferenceSession(whole(models / name).SerializeToString(), options,
-                                  providers=["CPUExecutionProvider"])
-    got = dict(zip([o.name for o in joined.get_outputs()], joined.run(None, inputs)))
-    have = dict(inputs)
-    for file, (needs, _) in LAYOUT[name].items():
-        part = Model(models / name)
-        have |= part.run(file, {n: have["last_hidden_state" if n == "encoder_hidden_states" else n]
-                                for n in needs})
-    for key in got.keys() & have.keys():
-        faults.check(np.array_equal(got[key], have[key]),
-                     f"{name}: whole and parts differ in {key}")
+    """The whole at the same optimisation level gives the bits of its parts."""
+    rng = np.random.default_rng(5)
+    have = {"pixel_values": rng.uniform(-1, 1, (1, 3, 28, 28)).astype(np.float32),
+            "input_ids": np.array([[2, 8, 58, 3]], np.int64),
+            "attention_mask": np.ones((1, 4), np.int64),
+            "input_values": rng.uniform(-1, 1, (1, 32000)).astype(np.float32)}
+    model = Model(models / name)
+    if "model" not in LAYOUT[name]:
+        return
+    got = model.run(have)
+    for part, (inputs, outputs, users) in PARTS.items():
+        if name not in users:
+            continue
+        run = model.part(inputs, outputs)
+        have |= run({n: have[n] for n in inputs})
+        for key in outputs:
+            faults.check(np.array_equal(got[key], have[key]),
+                         f"{name}: whole and {part} differ in {key}")
 
 
 def check_cases(models: Path, faults: Faults) -> None:

@@ -1,18 +1,17 @@
-"""whole.py FOLDER OUT.onnx - joins the files of a model folder into one whole model.
+"""whole.py PART.onnx ... OUT.onnx [--scale X] - joins encoders and a head into one whole model.
 
-This is the model as somebody would have it who never thought of splitting: encoders, head and, for
-the models that compare, the similarities, in one graph.  The work on finding shared parts and the
-check "split equals whole" need it; the result is not committed.
+This is a model as somebody has it who never thought of splitting: encoders, head and, for the
+models that compare, the similarities, in one graph.  export.py makes the files of the model folders
+with it.
 
-Outputs of a file are joined to inputs of the same name (last_hidden_state to
-encoder_hidden_states).  Names inside get a prefix, so no file's names clash with another's.
+Outputs of a part are joined to inputs of the same name (last_hidden_state to
+encoder_hidden_states).  Names inside get a prefix, so no part's names clash with another's.
 
 Needs: onnx (requirements.txt).
 """
 from __future__ import annotations
 
 import argparse
-import json
 from itertools import combinations
 from pathlib import Path
 
@@ -21,15 +20,6 @@ import onnx
 from onnx import AttributeProto, ModelProto, helper, numpy_helper
 
 SAME = {"encoder_hidden_states": "last_hidden_state"}
-
-
-def parts(folder: Path) -> list[ModelProto]:
-    """The files of onnx/, encoders before heads."""
-    files = sorted((folder / "onnx").glob("*.onnx"))
-    if not files:
-        raise SystemExit(f"{folder}: no onnx/*.onnx")
-    heads = [f for f in files if f.stem.startswith(("classifier", "decoder"))]
-    return [prefixed(f) for f in files if f not in heads] + [prefixed(f) for f in heads]
 
 
 def prefixed(path: Path) -> ModelProto:
@@ -109,11 +99,11 @@ def split_batches(model: ModelProto) -> None:
             first.dim_param = kinds[port.name] + "_batch"
 
 
-def whole(folder: Path) -> ModelProto:
-    model = join(parts(folder))
-    scale = json.loads((folder / "config.json").read_text()).get("logit_scale_init_value")
+def whole(parts: list[Path], scale: float | None = None) -> ModelProto:
+    """parts: encoders first; scale: of the similarities, for models that compare."""
+    model = join([prefixed(p) for p in parts])
     if scale is not None:
-        add_similarities(model, float(np.exp(scale)))
+        add_similarities(model, scale)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -121,10 +111,11 @@ def whole(folder: Path) -> ModelProto:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("parts", type=Path, nargs="+")
     parser.add_argument("out", type=Path)
+    parser.add_argument("--scale", type=float)
     args = parser.parse_args()
-    onnx.save(whole(args.folder), args.out)
+    args.out.write_bytes(whole(args.parts, args.scale).SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -6,11 +6,25 @@
 #include "base/log.h"
 #include "coord/ask.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SERVE_MS 180000
+
+/* In builds with assertions, the process dies at the step that S2M3_FAULT names: a test holds that
+ * the registry is whole whatever the step. */
+static void step(const char *name)
+{
+#ifndef NDEBUG
+    const char *at = getenv("S2M3_FAULT");
+    if (at && strcmp(at, name) == 0)
+        (void)raise(SIGKILL);
+#else
+    (void)name;
+#endif
+}
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
@@ -172,6 +186,7 @@ static bool check_and_measure(struct change *x, struct err *e)
     for (int i = 0; i < x->count; i++)
         if (x->moves[i] && !check(x, i, e))
             return false;
+    step("checked");
     for (int i = 0; i < x->cut->module_count; i++)
         if (x->cut->modules[i].used && x->cut->modules[i].digest.hex[0] &&
             !ask_measure(x->coord, &x->cut->modules[i], e))
@@ -247,8 +262,11 @@ static bool stage(struct change *x, struct err *e)
         ok = !x->moves[i] || stage_one(x, i, e);
     c->epoch++;
     monitor_unlock(&c->lock);
-    if (ok && coord_plan(c, &wish, e))
+    step("entered");
+    if (ok && coord_plan(c, &wish, e)) {
+        step("staged");
         return true;
+    }
     monitor_lock(&c->lock);
     fleet_unstage(&c->fleet);
     c->epoch++;
@@ -285,6 +303,15 @@ static bool all_serve(struct coord *c, struct err *e)
     return all;
 }
 
+/* Modules that were written are the models' from now on, or nobody's: either way a sweep need not
+ * spare them. */
+static void mark_written(struct change *x)
+{
+    for (int i = 0; i < x->cut->module_count; i++)
+        if (!x->cut->modules[i].file && x->cut->modules[i].digest.hex[0])
+            blobs_touch(x->coord->blobs, x->cut->modules[i].digest.hex, false);
+}
+
 /* Waits until what is staged serves, and puts it in the place of what was. */
 static bool take_over(struct change *x, struct err *e)
 {
@@ -302,7 +329,9 @@ static bool take_over(struct change *x, struct err *e)
     if (!ok && !e->text[0])
         err_set(e, ERR_TIMEOUT, "model '%s': is not loaded after %d s", x->given[0]->name,
                 SERVE_MS / 1000);
+    step("served");
     ok = ok && fleet_commit(&c->fleet, e);
+    step("committed");
     if (!ok)
         fleet_unstage(&c->fleet);
     char cause[MOVE_TEXT_MAX];
@@ -315,12 +344,19 @@ static bool take_over(struct change *x, struct err *e)
 
 static bool run(struct change *x, struct err *e)
 {
+    step("read");
     if (!cut_all(x, e))
         return false;
+    step("written");
     bool any = false;
     for (int i = 0; i < x->count; i++)
         any = any || x->moves[i];
-    return !any || (check_and_measure(x, e) && stage(x, e) && take_over(x, e));
+    if (!any)
+        return true;
+    if (!check_and_measure(x, e) || !stage(x, e) || !take_over(x, e))
+        return false;
+    mark_written(x);
+    return true;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------ */

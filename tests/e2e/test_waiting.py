@@ -13,7 +13,7 @@ import onnxruntime
 from conftest import MODELS, Fleet, ask, call, cases, until
 
 WAITING = 1000
-WIDTH = 128
+RESERVE = 4096
 KIND_CALL, KIND_DELIVERY = 1, 3
 FLOAT32 = 1
 
@@ -34,14 +34,14 @@ def frame(kind: int, fields: bytes, *parts: bytes) -> bytes:
 
 def waiting_call(number: int, module: str) -> bytes:
     fields = text(f"r{number}") + text("head") + u64(1) + text(module) + text("") + text("") + u64(60000)
-    fields += u64(2 * WIDTH * 4) + b"\0" + struct.pack("<I", 0)
-    fields += u64(2) + b"\2" + text("image_embeds") + b"\2" + text("text_embeds") + u64(0) + u64(1) + text("logits")
+    fields += u64(RESERVE) + b"\0" + struct.pack("<I", 0)
+    fields += u64(2) + b"\2" + text("in0") + b"\2" + text("in1") + u64(0) + u64(1) + text("out0")
     return frame(KIND_CALL, fields)
 
 
 def delivery(number: int, port: str, values: numpy.ndarray) -> bytes:
-    fields = text(f"r{number}") + text("head") + u64(1) + text(port) + u64(2 * WIDTH * 4) + u64(60000)
-    fields += struct.pack("<BB", FLOAT32, 2) + u64(1) + u64(WIDTH)
+    fields = text(f"r{number}") + text("head") + u64(1) + text(port) + u64(RESERVE) + u64(60000)
+    fields += struct.pack("<BB", FLOAT32, 2) + u64(1) + u64(len(values))
     return frame(KIND_DELIVERY, fields, values.astype(numpy.float32).tobytes())
 
 
@@ -70,7 +70,11 @@ def test_a_thousand_waiting_calls(fleet: Fleet) -> None:
     model = next(c["model"] for c in cases() if c["task"] == "visual-question-answering")
     fleet.add(MODELS / model)
     modules = fleet.get("/s2m3/v1/modules")["modules"]
-    head = next(m["digest"] for m in modules if m["name"] == "classifier")
+    head = next(m["digest"] for m in modules if m["name"].endswith("_head"))
+    session = onnxruntime.InferenceSession(str(device.folder / "data" / "modules" / head / "module.onnx"),
+                                           providers=["CPUExecutionProvider"])
+    ports = {i.name: i.shape[-1] for i in session.get_inputs()}
+    assert set(ports) == {"in0", "in1"}
     address = device.peer_url.removeprefix("http://")
     threading.stack_size(256 * 1024)
     waiters = [Waiter(address, i, head) for i in range(WAITING)]
@@ -96,13 +100,13 @@ def test_a_thousand_waiting_calls(fleet: Fleet) -> None:
     assert time.monotonic() - start < 5
 
     seed = numpy.random.default_rng(5)
-    images, texts = seed.normal(size=(WAITING, WIDTH)), seed.normal(size=(WAITING, WIDTH))
+    values = {name: seed.normal(size=(WAITING, width)) for name, width in ports.items()}
     connection = http.client.HTTPConnection(address, timeout=60)
     for number in range(WAITING):
-        assert post(connection, "/s2m3/v1/deliver", delivery(number, "text_embeds", texts[number]))[0] == 200
+        assert post(connection, "/s2m3/v1/deliver", delivery(number, "in1", values["in1"][number]))[0] == 200
     assert all(waiter.status == 0 for waiter in waiters), "an answer before all inputs had come"
     for number in reversed(range(WAITING)):
-        assert post(connection, "/s2m3/v1/deliver", delivery(number, "image_embeds", images[number]))[0] == 200
+        assert post(connection, "/s2m3/v1/deliver", delivery(number, "in0", values["in0"][number]))[0] == 200
     for waiter in waiters:
         waiter.join(60)
         assert waiter.status == 200, (waiter.number, waiter.status, waiter.body[:200])
@@ -111,10 +115,8 @@ def test_a_thousand_waiting_calls(fleet: Fleet) -> None:
         thread.join(60)
     assert answered and set(answered) == {200}
 
-    session = onnxruntime.InferenceSession(str(MODELS / model / "onnx" / "classifier.onnx"), providers=["CPUExecutionProvider"])
     for waiter in waiters[::97]:
-        wanted = session.run(None, {"image_embeds": images[[waiter.number]].astype(numpy.float32),
-                                    "text_embeds": texts[[waiter.number]].astype(numpy.float32)})[0]
+        wanted = session.run(None, {n: v[[waiter.number]].astype(numpy.float32) for n, v in values.items()})[0]
         got = numpy.frombuffer(waiter.body[-wanted.nbytes:], dtype=numpy.float32)
         assert numpy.allclose(got, wanted[0], atol=1e-5), waiter.number
     until(lambda: fleet.get("/s2m3/v1/status")["devices_alive"] == 1, 5, "heartbeats")
