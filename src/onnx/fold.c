@@ -33,6 +33,10 @@ bool known_const(struct known *k, const struct fconst *c, uint32_t *ret, struct 
         struct fconst *old = &k->consts.items[*ret];
         if (!old->data && entry.data && !entry.owned)
             old->data = entry.data;
+        if (!old->data && !old->graph) { /* made by a pattern: now there is a way to get it again */
+            old->graph = entry.graph;
+            old->node = entry.node;
+        }
         free(entry.owned);
         return true;
     }
@@ -174,6 +178,8 @@ bool fold_fetch(struct known *k, uint32_t constant, const uint8_t **ret, uint8_t
     struct fconst again = {0};
     bool ok;
     uint64_t bytes = c->bytes;
+    if (!c->graph)
+        return err_set(e, ERR_INTERNAL, "a constant without its bytes");
     if (!compute(c->graph, c->node, &again, &ok, e))
         return false;
     if (!ok || again.bytes != bytes) {
@@ -486,7 +492,7 @@ static bool build(struct fgraph *g, struct err *e)
         if (!value_of(g, m->refs.items[main_graph->out_first + i], &g->outputs[i], e))
             return false;
     intern_done(&g->same);
-    return shapes(g, e) && pattern_layer_norm(g, e) && drop_dead(g, e);
+    return shapes(g, e) && patterns_find(g, e) && drop_dead(g, e);
 }
 
 bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, struct fgraph **ret,

@@ -4,7 +4,7 @@
  *   - Identity (and Dropout at inference) looked through; equal nodes over equal inputs are one;
  *     dead nodes dropped
  *   - what is computed from constants by moving data or by exactly rounded arithmetic is a constant
- *   - the nine-node layer norm is one node
+ *   - the nine-node layer norm is one node; a batch norm is part of the convolution before it
  *   - attributes sorted, defaults dropped, axes and the like always as inputs; the operator set's
  *     version only where an operator's meaning changed with it
  *
@@ -126,5 +126,5 @@ bool signature_layer_norm(struct fgraph *g, float epsilon, uint32_t *ret_sig, st
 /* captures of a node in the order in which its sub-graphs use them first */
 bool signature_captures(const struct onnx *m, const struct gnode *n, uint32_t *ret, struct err *e);
 
-/* pattern.c: the decomposed layer norm to one node. */
-bool pattern_layer_norm(struct fgraph *g, struct err *e);
+/* pattern.c: several nodes to one. */
+bool patterns_find(struct fgraph *g, struct err *e);

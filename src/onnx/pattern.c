@@ -1,12 +1,18 @@
-/* pattern.c - the layer norm that exporters before operator set 17 write as nine nodes.
+/* pattern.c - several nodes that are one in canonical form.
+ *
+ * The layer norm that exporters before operator set 17 write as nine nodes:
  *
  *   m = ReduceMean(x, -1)   d = Sub(x, m)   p = Pow(d, 2)   v = ReduceMean(p, -1)
  *   s = Sqrt(Add(v, eps))   Add(Mul(Div(d, s), scale), bias)
  *
  * becomes one LayerNormalization(x, scale, bias) at the place of the last Add.  ONNX Runtime makes
- * the same node of it (level "extended" and "all"), so the answers are those of the whole model. */
+ * the same node of it (level "extended" and "all"), so the answers are those of the whole model.
+ *
+ * A batch norm behind a convolution becomes part of it: exporters do so unless they are told not
+ * to, and the runtime does too (from level "basic" on), all with the same rounding. */
 #include "onnx/fold.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,7 +143,159 @@ static bool replace(struct fgraph *g, const struct norm *n, struct err *e)
     return true;
 }
 
-bool pattern_layer_norm(struct fgraph *g, struct err *e)
+/* ---- batch norm ---- */
+
+/* A batch norm behind a convolution, with all numbers constant. */
+struct batch_norm {
+    struct fnode *conv, *norm;
+    const struct fconst *weight, *bias, *scale, *shift, *mean, *variance; /* bias may be NULL */
+    float epsilon;
+};
+
+static bool is_vector(const struct fconst *c, int64_t count)
+{
+    return c && c->type == OT_FLOAT && c->rank == 1 && c->dims[0] == count;
+}
+
+static bool find_batch_norm(const struct finder *f, struct fnode *n, struct batch_norm *ret)
+{
+    const struct onnx *m = f->g->m;
+    const struct gnode *origin = &m->nodes.items[f->g->origins.items[n->origin_first]];
+    const struct gattr *a = onnx_attr(m, origin, "epsilon");
+    for (uint32_t i = 1; i < n->out_count; i++)
+        if (f->uses[f->g->edges.items[n->out_first + i]])
+            return false;
+    if (n->in_count != 5 || onnx_attr_int(m, origin, "training_mode", 0) ||
+        onnx_attr_int(m, origin, "spatial", 1) != 1 || (a && a->type != AT_FLOAT))
+        return false;
+    *ret = (struct batch_norm){.norm = n,
+                               .conv = behind(f, n, 0, "Conv", 1),
+                               .scale = constant(f, n, 1),
+                               .shift = constant(f, n, 2),
+                               .mean = constant(f, n, 3),
+                               .variance = constant(f, n, 4),
+                               .epsilon = a ? a->f : 1e-5f};
+    if (!ret->conv || ret->conv->in_count < 2)
+        return false;
+    ret->weight = constant(f, ret->conv, 1);
+    ret->bias = constant(f, ret->conv, 2);
+    if (!ret->weight || ret->weight->type != OT_FLOAT || ret->weight->rank < 3 ||
+        ret->weight->dims[0] <= 0 || (ret->conv->in_count > 2 && !ret->bias))
+        return false;
+    int64_t count = ret->weight->dims[0];
+    return is_vector(ret->scale, count) && is_vector(ret->shift, count) &&
+           is_vector(ret->mean, count) && is_vector(ret->variance, count) &&
+           (!ret->bias || is_vector(ret->bias, count));
+}
+
+/* In the order in which exporters and the runtime round: s = scale / sqrt(variance + epsilon);
+ * weight * s; (bias - mean) * s + shift, or shift - mean * s. */
+static void fuse_batch_norm(const struct batch_norm *n, const float *const in[6], float *weight,
+                            float *bias)
+{
+    uint64_t channels = (uint64_t)n->weight->dims[0], row = n->weight->count / channels;
+    const float *w = in[0], *b = in[1], *scale = in[2], *shift = in[3], *mean = in[4];
+    for (uint64_t i = 0; i < channels; i++) {
+        float s = scale[i] / sqrtf(in[5][i] + n->epsilon);
+        for (uint64_t k = 0; k < row; k++)
+            weight[i * row + k] = w[i * row + k] * s;
+        bias[i] = b ? (b[i] - mean[i]) * s + shift[i] : shift[i] - mean[i] * s;
+    }
+}
+
+/* Takes data.  Large constants do not stay in memory: nothing is folded after patterns. */
+static bool made_constant(struct fgraph *g, const struct fconst *like, float *data, uint32_t *ret,
+                          struct err *e)
+{
+    struct fconst c = *like;
+    uint32_t id;
+    c.digest = (struct digest){{0}};
+    c.graph = NULL;
+    c.owned = (uint8_t *)data;
+    c.data = c.owned;
+    if (!known_const(g->known, &c, &id, e))
+        return false;
+    struct fconst *kept = &g->known->consts.items[id];
+    if (kept->owned && !kept->graph && kept->bytes > FOLD_KEEP_MAX) {
+        free(kept->owned);
+        kept->owned = NULL;
+        kept->data = NULL;
+    }
+    return fold_const_value(g, id, ONNX_NONE, ret, e);
+}
+
+/* The numbers of a constant, aligned. */
+static bool numbers(struct fgraph *g, const struct fconst *c, float **ret, struct err *e)
+{
+    const uint8_t *data;
+    uint8_t *owned;
+    *ret = NULL;
+    if (!c)
+        return true;
+    if (!fold_fetch(g->known, (uint32_t)(c - g->known->consts.items), &data, &owned, e))
+        return false;
+    *ret = malloc((size_t)c->bytes + 1);
+    if (*ret && c->bytes)
+        memcpy(*ret, data, (size_t)c->bytes);
+    free(owned);
+    return *ret || err_set(e, ERR_MEMORY, "batch norm: no memory");
+}
+
+static bool make_fused(struct fgraph *g, const struct batch_norm *n, uint32_t ret[2], struct err *e)
+{
+    const struct fconst *parts[6] = {n->weight, n->bias, n->scale, n->shift, n->mean, n->variance};
+    struct fconst heads[2] = {*n->weight, *n->shift};
+    float *in[6] = {NULL};
+    float *weight = malloc((size_t)n->weight->bytes + 1),
+          *bias = malloc((size_t)n->shift->bytes + 1);
+    bool ok = (weight && bias) || err_set(e, ERR_MEMORY, "batch norm: no memory");
+    for (int i = 0; ok && i < 6; i++)
+        ok = numbers(g, parts[i], &in[i], e);
+    if (ok) {
+        fuse_batch_norm(n, (const float *const *)in, weight, bias);
+        ok = made_constant(g, &heads[0], weight, &ret[0], e);
+        weight = NULL;
+        ok = ok && made_constant(g, &heads[1], bias, &ret[1], e);
+        if (ok)
+            bias = NULL;
+    }
+    for (int i = 0; i < 6; i++)
+        free(in[i]);
+    free(weight);
+    free(bias);
+    return ok;
+}
+
+static bool replace_batch_norm(struct fgraph *g, const struct batch_norm *n, struct err *e)
+{
+    uint32_t made[2], first = g->origins.count, x = g->edges.items[n->conv->in_first];
+    uint32_t origins = n->conv->origin_count + 1;
+    if (!make_fused(g, n, made, e) ||
+        !POOL_ADD(g->origins, origins, 2 * ONNX_NODES_MAX, "nodes", e) ||
+        !POOL_ADD(g->edges, 3, 8u * ONNX_EDGES_MAX, "edges", e))
+        return false;
+    for (uint32_t i = 0; i + 1 < origins; i++)
+        g->origins.items[first + i] = g->origins.items[n->conv->origin_first + i];
+    g->origins.items[first + origins - 1] = g->origins.items[n->norm->origin_first];
+    uint32_t *in = &g->edges.items[g->edges.count - 3];
+    in[0] = x;
+    in[1] = made[0];
+    in[2] = made[1];
+    n->norm->sig = n->conv->sig;
+    n->norm->in_first = g->edges.count - 3;
+    n->norm->in_count = 3;
+    n->norm->out_count = 1;
+    n->norm->origin_first = first;
+    n->norm->origin_count = origins;
+    n->norm->pattern = true;
+    n->norm->flops += n->conv->flops;
+    n->conv->dead = true;
+    return true;
+}
+
+/* ---- all ---- */
+
+bool patterns_find(struct fgraph *g, struct err *e)
 {
     struct finder f = {.g = g, .uses = calloc(g->values.count + 1, sizeof(uint32_t))};
     if (!f.uses)
@@ -150,9 +308,13 @@ bool pattern_layer_norm(struct fgraph *g, struct err *e)
     bool ok = true;
     for (uint32_t i = 0; ok && i < g->nodes.count; i++) {
         struct norm n;
-        if (!g->nodes.items[i].dead && g->nodes.items[i].in_count == 2 &&
-            is_op(g, &g->nodes.items[i], "Add") && find(&f, &g->nodes.items[i], &n))
+        struct batch_norm b;
+        struct fnode *node = &g->nodes.items[i];
+        if (!node->dead && node->in_count == 2 && is_op(g, node, "Add") && find(&f, node, &n))
             ok = replace(g, &n, e);
+        else if (!node->dead && is_op(g, node, "BatchNormalization") &&
+                 find_batch_norm(&f, node, &b))
+            ok = replace_batch_norm(g, &b, e);
     }
     free(f.uses);
     return ok;

@@ -18,6 +18,7 @@ import check_split  # noqa: E402
 BINARY = os.environ.get("S2M3", str(ROOT / "build" / "s2m3"))
 SMALL = ROOT / "tests" / "golden" / "onnx" / "small"
 ALL, LATE, EARLY = ("off", "basic", "extended", "all"), ("extended", "all"), ("off", "basic")
+FOLDED = ("basic", "extended", "all")
 OTHERWISE = 2e-6  # at the other levels: nine nodes and the one that the runtime makes of them, and where it
 #                   fuses more because it knows all dims
 
@@ -26,6 +27,7 @@ PAIRS = [
     ("tower_a", "tower_turned", ALL), ("tower_a", "tower_twice", ALL), ("behind_a", "behind_b", ALL),
     ("bind_xy", "bind_yx", ALL), ("ports_xy", "ports_yx", ALL), ("form_identity", "form_turned", ALL),
     ("form_floats", "form_external", ALL), ("shape_dynamic", "shape_length", ALL), ("shape_dynamic", "shape_fixed", EARLY),
+    ("norm_kept", "norm_folded", FOLDED), ("bias_kept", "bias_folded", FOLDED),
 ]
 
 

@@ -105,7 +105,7 @@ def check_set(program: str, folder: Path, one: dict, levels: list[str], run: boo
         equal = f"within {one['tolerance']}" if "tolerance" in one else "bits equal"
         for model, path in zip(report["models"], paths):
             if run:
-                faults += compare(model, path, Path(scratch), levels, cache, one.get("tolerance", 0))
+                faults += compare(model, path, Path(scratch), [v for v in levels if v in one.get("levels", LEVELS)], cache, one.get("tolerance", 0))
         print(f"{one['name']:28} saves {saved:9} of {want:9}, {len(report['modules'])} modules, "
               f"{[len(m['calls']) for m in report['models']]} calls{'' if faults else ', ' + equal}", flush=True)
         return faults

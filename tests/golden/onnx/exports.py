@@ -418,6 +418,9 @@ class Maker:
         one = self.model("resnet1", seeded_head(ResNetHead(resnet, 5), 29), ["pixel_values"])
         two = self.model("resnet2", seeded_head(ResNetHead(resnet, 7), 30), ["pixel_values"])
         self.together("resnet", [one, two], size(resnet))
+        kept = self.model("resnetkept", seeded_head(ResNetHead(resnet, 5), 29), ["pixel_values"],
+                          training=torch.onnx.TrainingMode.PRESERVE)
+        self.together("batch norm folded or not", [two, kept], size(resnet), levels=["basic", "extended", "all"])
 
     def traps(self) -> None:
         clip = self.clip

@@ -157,6 +157,31 @@ def shapes() -> None:
         net.save(name, {"x": [batch, length, 8]}, {"y": [batch, rows, 6]})
 
 
+def convolutions() -> None:
+    """Convolutions with their batch norm as a node of its own, and folded as torch folds it."""
+    rows = lambda seed: np.abs(weight(seed, 12)) + np.float32(0.1)  # noqa: E731
+    for name, folded, bias, eps in [("norm_kept", False, False, 1e-5), ("norm_folded", True, False, 1e-5),
+                                    ("bias_kept", False, True, 1e-5), ("bias_folded", True, True, 1e-5),
+                                    ("norm_eps", False, False, 1e-3)]:
+        net = Net()
+        x = "pixels"
+        for i, channels in enumerate((3, 12, 12)):
+            seed = 40 + 10 * i
+            w, b = weight(seed, 12, channels, 3, 3), weight(seed + 1, 12) if bias else None
+            scale, shift, mean, variance = rows(seed + 2), weight(seed + 3, 12), weight(seed + 4, 12), rows(seed + 5)
+            if folded:
+                s = scale / np.sqrt(variance + np.float32(eps))
+                w = w * s[:, None, None, None]
+                b = shift - mean * s if b is None else (b - mean) * s + shift
+            inputs = [net.const(w)] + ([] if b is None else [net.const(b)])
+            x = net.add("Conv", x, *inputs, pads=[1, 1, 1, 1])
+            if not folded:
+                x = net.add("BatchNormalization", x, *(net.const(c) for c in (scale, shift, mean, variance)), epsilon=eps)
+            x = net.add("Relu", x)
+        net.add("MatMul", net.add("Flatten", net.add("GlobalAveragePool", x)), net.const(weight(90, 12, 5)), out="y")
+        net.save(name, {"pixels": ["batch", 3, 8, 8]}, {"y": ["batch", 5]})
+
+
 def bindings() -> None:
     """The same operators, other ports: f(x, x), f(x, y), f(y, x)."""
     for name, ports in [("bind_xx", "xx"), ("bind_xy", "xy"), ("bind_yx", "yx")]:
@@ -319,6 +344,7 @@ def main() -> None:
     towers()
     decoders()
     shapes()
+    convolutions()
     bindings()
     forms()
     nested()

@@ -109,6 +109,18 @@ static void shares_nothing_fixed_that_differs(void **state)
     assert_in_range(saved, 0, 24 * 6 * 4 + D_TOKEN + 128);
 }
 
+/* Kept as a node in one export, folded by the other. */
+static void shares_folded_batch_norms(void **state)
+{
+    (void)state;
+    uint64_t all = ((3 + 12 + 12) * 12 * 9 + 3 * 12 + 12 * 5) * 4;
+    assert_int_equal(saved_by("norm_kept", "norm_folded"), all);
+    assert_int_equal(saved_by("bias_kept", "bias_folded"), all);
+    assert_true(saved_by("norm_kept", "norm_eps") < 12 * 5 * 4 + 1);
+    assert_true(saved_by("norm_folded", "norm_eps") < 12 * 5 * 4 + 1);
+    assert_true(saved_by("norm_kept", "bias_kept") < 12 * 5 * 4 + 1);
+}
+
 static void shares_nothing_that_differs(void **state)
 {
     (void)state;
@@ -260,6 +272,7 @@ int main(void)
         cmocka_unit_test(shares_layers_in_another_order),
         cmocka_unit_test(shares_with_what_is_fixed),
         cmocka_unit_test(shares_nothing_fixed_that_differs),
+        cmocka_unit_test(shares_folded_batch_norms),
         cmocka_unit_test(shares_nothing_that_differs),
         cmocka_unit_test(says_how_it_knows),
         cmocka_unit_test(one_module_is_called_twice),
