@@ -1,6 +1,7 @@
 /* cli.c - dispatch, help, errors and tables. */
 #include "cli/cli.h"
 
+#include "base/file.h"
 #include "cli/options.h"
 
 #include <stdio.h>
@@ -70,6 +71,17 @@ int cli_fail(const struct err *e)
         json_decref(o);
     }
     return 1;
+}
+
+char *cli_data_dir(const struct args *a)
+{
+    const char *given = args_text(a, "data-dir");
+    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    if (given)
+        return strdup(given);
+    if (xdg && *xdg)
+        return text_format("%s/s2m3", xdg);
+    return text_format("%s/.local/share/s2m3", home && *home ? home : ".");
 }
 
 int cli_usage(const struct command *c, const struct err *e)

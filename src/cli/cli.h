@@ -60,6 +60,8 @@ void cli_help(const struct command *c);
 /* Prints "s2m3: text" on stderr and returns 1 (or with --json in force the error as JSON on stdout
  * besides). */
 int cli_fail(const struct err *e);
+/* --data-dir, or where data belong by default; malloc'd, NULL: no memory. */
+char *cli_data_dir(const struct args *a);
 int cli_usage(const struct command *c, const struct err *e); /* returns 2 */
 
 void cli_print_json(const json_t *value); /* indented, with a newline */

@@ -1,5 +1,4 @@
 /* doctor.c - `doctor`: is everything there that s2m3 needs on this machine? */
-#include "base/file.h"
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/fleet.h"
@@ -48,14 +47,14 @@ static void check_runtime(struct report *r, const struct args *a)
 
 static void check_data(struct report *r, const struct args *a)
 {
-    struct err e;
-    const char *dir = args_text(a, "data-dir");
-    if (!dir) {
-        note(r, "data folder", true, "the default one; made at the first start");
-        return;
-    }
-    bool ok = file_make_dirs(dir, &e) && access(dir, W_OK) == 0;
-    note(r, "data folder", ok, ok ? dir : "can't be written to");
+    char text[300], *dir = cli_data_dir(a);
+    bool there = dir && access(dir, F_OK) == 0, ok = !there || access(dir, W_OK) == 0;
+    (void)snprintf(text, sizeof(text), "%.200s%s", dir ? dir : "no memory",
+                   !ok     ? ": can't be written to"
+                   : there ? ""
+                           : " (made at the first start)");
+    note(r, "data folder", ok, text);
+    free(dir);
 }
 
 static void check_machine(struct report *r)

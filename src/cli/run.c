@@ -89,6 +89,10 @@ static void print_trace(const json_t *trace)
     }
     text_table_print(t);
     printf("request %s: %.2f ms\n", str(trace, "request"), total);
+    printf(
+        "in ms; START: after the request; WAIT: for other calls' outputs; QUEUE: for a lane; SEND: "
+        "of "
+        "outputs;\nTOTAL: from sending the call to its answer, so with the way there and back\n");
 }
 
 static void print_all(const struct args *a, const char *task, json_t *answer, double ms,
@@ -128,10 +132,9 @@ static bool find_model(const struct args *a, const char *task, char *to, size_t 
     json_decref(o);
     if (found == 1)
         return true;
-    return err_set(e, ERR_INVALID,
-                   found ? "%s: %d models serve it; choose one with --model"
-                         : "%s: no model of the fleet serves it (%d)",
-                   task, found);
+    return found ? err_set(e, ERR_INVALID, "%s: %d models serve it; choose one with --model", task,
+                           found)
+                 : err_set(e, ERR_INVALID, "%s: no model of the fleet serves it", task);
 }
 
 static bool is_folder(const char *path)
@@ -146,6 +149,8 @@ static int run_local(const struct args *a, const char *task, const char *folder)
     struct request r;
     struct local *l;
     json_t *value = NULL;
+    if (args_flag(a, "trace"))
+        fprintf(stderr, "s2m3: --trace: only a fleet has one\n");
     struct exec_options o = {.runtime_path = args_text(a, "runtime"),
                              .threads = (int)args_number(a, "threads"),
                              .lanes = 1};

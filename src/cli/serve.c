@@ -47,14 +47,6 @@ struct process {
 
 /* ---- where things are ----------------------------------------------------------------------- */
 
-static char *default_data_dir(void)
-{
-    const char *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    if (xdg && *xdg)
-        return text_format("%s/s2m3", xdg);
-    return text_format("%s/.local/share/s2m3", home && *home ? home : ".");
-}
-
 /* "127.0.0.1:7070" or "[::1]:7070" to host and port; other hosts than this machine are refused for now. */
 static bool parse_address(const struct args *a, const char *what, char *host, size_t size,
                           uint16_t *port, struct err *e)
@@ -209,8 +201,7 @@ static bool check_options(struct process *p, bool coordinator, struct err *e)
 
 static bool create_parts(struct process *p, bool coordinator, struct err *e)
 {
-    const char *given = args_text(p->args, "data-dir");
-    p->data_dir = given ? strdup(given) : default_data_dir();
+    p->data_dir = cli_data_dir(p->args);
     if (!p->data_dir)
         return err_set(e, ERR_MEMORY, "no memory");
     if (!file_make_dirs(p->data_dir, e) || !lock_data(p, e) ||

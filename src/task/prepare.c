@@ -172,7 +172,9 @@ bool prepare_run(struct prepare *p, const char *kind, const char *config, const 
     bool ok = processor_run(held->processor, data, size, out, room > 0 ? (size_t)room : 0, &n, e);
     give(p, held);
     *made = ok ? (int)n : 0;
-    return ok || err_prefix(e, "%s", kind);
+    if (!ok && e && (strncmp(e->text, kind, strlen(kind)) != 0 || e->text[strlen(kind)] != ':'))
+        err_prefix(e, "%s", kind);
+    return ok;
 }
 
 int prepare_port(const struct port *ports, int port_count, const bool *taken, enum dtype dtype,

@@ -75,10 +75,12 @@ class Device:
 
     def children(self) -> list[int]:
         """Pids of its runner processes."""
-        text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        found = [int(p) for p in text.split()]
+        found: list[int] = []
         for task in Path(f"/proc/{self.process.pid}/task").iterdir():
-            found += [int(p) for p in (task / "children").read_text().split()]
+            try:
+                found += [int(p) for p in (task / "children").read_text().split()]
+            except (FileNotFoundError, ProcessLookupError):
+                pass  # a thread that has ended meanwhile
         return sorted(set(found))
 
 

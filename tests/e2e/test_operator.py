@@ -6,7 +6,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from conftest import ASAN, BINARY, Fleet, call, model_folders, run, until
+from conftest import ASAN, BINARY, MODELS, Fleet, call, model_folders, run, until
 from test_failures import Load, small_cases
 
 
@@ -42,6 +42,16 @@ def test_wrong_options_are_usage_errors(tmp_path: Path) -> None:
         assert what in text and "--help" in text, (options, text)
     assert not folder.exists()
     assert "--url" in said(BINARY, "models", "--url", "nowhere", code=1)
+
+
+def test_messages_say_what_and_where(tmp_path: Path) -> None:
+    junk = tmp_path / "junk.png"
+    junk.write_text("junk")
+    text = said(BINARY, "run", "image-classification", "--model", str(MODELS / "garment-class"), "--image", str(junk),
+                code=1)
+    assert "image: 4 bytes" in text and "image: image" not in text
+    folder = tmp_path / "data"
+    assert str(folder) in run(BINARY, "doctor", "--data-dir", str(folder)).stdout and not folder.exists()
 
 
 def test_what_is_taken_is_named(fleet: Fleet) -> None:
