@@ -1,5 +1,5 @@
 /* build_model.h - a model out of fuzz bytes: each byte decides something, all results are nearly
- * well-formed.  Used by both targets of this folder. */
+ * well-formed.  Used by all targets of this folder. */
 #pragma once
 #include "onnx/emit.h"
 #include "onnx/onnx.h"
@@ -14,6 +14,7 @@
 struct dice {
     const uint8_t *data;
     size_t size, at;
+    bool fixed; /* all dims are numbers */
 };
 
 static inline unsigned roll(struct dice *d, unsigned sides)
@@ -54,7 +55,12 @@ static const char *const fuzz_ops[] = {
     "Range",
     "Equal",
     "Dropout",
+    "BatchNormalization",
+    "Tanh",
 };
+#define FUZZ_OPS (sizeof(fuzz_ops) / sizeof(*fuzz_ops))
+#define FUZZ_IF 26u
+#define FUZZ_CONSTANT 27u
 
 static inline void fuzz_value(struct buf *b, uint32_t field, unsigned number)
 {
@@ -112,6 +118,8 @@ static inline void fuzz_port(struct dice *d, struct buf *out, uint32_t field, un
         struct buf dim = BUF_INIT(64);
         if (roll(d, 2))
             emit_number(&dim, 1, roll(d, 6));
+        else if (d->fixed)
+            emit_number(&dim, 1, 2);
         else
             emit_text(&dim, 2, "n");
         (void)emit_message(&shape, 1, &dim);
@@ -138,14 +146,14 @@ static inline unsigned fuzz_graph(struct dice *d, struct buf *g, unsigned first,
     }
     for (unsigned i = 0; i < nodes; i++) {
         struct buf n = BUF_INIT(1 << 20);
-        unsigned op = roll(d, 32);
+        unsigned op = roll(d, FUZZ_OPS);
         emit_text(&n, 4, fuzz_ops[op]);
-        for (unsigned k = op == 27 ? 0 : 1 + roll(d, 3); k; k--)
+        for (unsigned k = op == FUZZ_CONSTANT ? 0 : 1 + roll(d, 5); k; k--)
             fuzz_value(&n, 1, roll(d, next ? next : 1));
         for (unsigned k = roll(d, 3); k; k--)
             fuzz_attr(d, &n);
         unsigned made = next++;
-        if (op == 26 && depth < 3) {
+        if (op == FUZZ_IF && depth < 3) {
             struct buf a = BUF_INIT(1 << 20), inner = BUF_INIT(1 << 20);
             emit_text(&a, 1, "then_branch");
             next = fuzz_graph(d, &inner, next, depth + 1);
@@ -190,4 +198,25 @@ static inline struct onnx *fuzz_open(const void *data, size_t size)
     }
     close(fd);
     return m;
+}
+
+/* Two models that begin alike (the second one perhaps with fixed dims), or the bytes as one model.
+ * Returns how many opened. */
+static inline size_t fuzz_pair(const uint8_t *data, size_t size, struct onnx *models[2])
+{
+    size_t count = 0, half = 1 + (size ? size - 1 : 0) / 2;
+    if (size && data[0] != 'B') {
+        models[0] = fuzz_open(data, size);
+        return models[0] != NULL;
+    }
+    for (int i = 0; size && i < 2; i++) {
+        struct buf model = BUF_INIT(1 << 22);
+        struct dice d = {data, i == 0 ? half : size, 1, i == 1 && size % 2};
+        fuzz_model(&d, &model);
+        if (!model.failed)
+            models[count] = fuzz_open(model.data, model.size);
+        count += models[count] != NULL;
+        buf_clear(&model);
+    }
+    return count;
 }
