@@ -36,6 +36,7 @@ struct command {
     int min_args, max_args; /* positional */
     int (*run)(const struct args *a);
     int (*raw)(int argc, char **argv); /* instead of run: does its own parsing (argv[0] = name) */
+    const char *raw_options;           /* with raw: what completion offers, or NULL */
     bool hidden;
 };
 

@@ -10,6 +10,7 @@ extern const struct command command_up, command_join, command_add, command_remov
     command_modules, command_devices, command_status, command_run, command_eval, command_doctor,
     command_inspect;
 int cli_plan(int argc, char **argv);
+extern const char cli_plan_options[];
 
 /* What the sandboxed child process runs; nobody types this. */
 static int run_runner(int argc, char **argv)
@@ -27,7 +28,8 @@ static const struct command command_runner = {
 static const struct command command_plan = {.name = "plan",
                                             .usage = "--instance FILE [options]",
                                             .summary = "Placement from numbers alone",
-                                            .raw = cli_plan};
+                                            .raw = cli_plan,
+                                            .raw_options = cli_plan_options};
 
 static int run_completion(const struct args *a)
 {
@@ -41,9 +43,11 @@ static int run_completion(const struct args *a)
            "${COMP_WORDS[1]} in\n");
     for (int i = 0; i < command_count; i++) {
         const struct command *c = commands[i];
-        if (c->hidden || c->option_count == 0)
+        if (c->hidden || (c->option_count == 0 && !c->raw_options))
             continue;
         printf("    %s) words='--help", c->name);
+        if (c->raw_options)
+            printf(" %s", c->raw_options);
         for (int k = 0; k < c->option_count; k++)
             printf(" --%s", c->options[k].name);
         printf("' ;;\n");

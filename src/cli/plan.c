@@ -21,8 +21,10 @@
 #define LIMIT_MS_MAX 86400000.0
 #define REDUNDANCY_MAX 63
 #define CHANGES_MAX 64
+#define BYTES_PER_MB 1e6
 
 int cli_plan(int argc, char **argv);
+extern const char cli_plan_options[];
 
 struct wish {
     const char *file;
@@ -35,6 +37,9 @@ struct wish {
     const char *prices; /* --roi FILE, or NULL */
     int64_t deadline;
 };
+
+const char cli_plan_options[] = "--instance --method --seed --limit-evals --limit-ms --redundancy "
+                                "--pin --what-if --roi --explain --json";
 
 static const char *const usage_text =
     "usage: s2m3 plan --instance FILE [options]\n\n"
@@ -199,9 +204,26 @@ static void print_json(const json_t *o)
     (void)fputc('\n', stdout);
 }
 
-static int fail(const struct wish *w, const char *code, const struct err *e)
+/* Names are cut to a length in messages: what is left of a cut character becomes '?'. */
+static void mend_text(char *text)
+{
+    for (size_t i = 0; text[i];) {
+        unsigned char c = (unsigned char)text[i];
+        size_t need = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+        size_t have = 1;
+        while (have < need && ((unsigned char)text[i + have] & 0xc0) == 0x80)
+            have++;
+        if (have == need)
+            i += need;
+        else
+            text[i++] = '?';
+    }
+}
+
+static int fail(const struct wish *w, const char *code, struct err *e)
 {
     if (w->json) {
+        mend_text(e->text);
         json_t *o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", e->text);
         if (!o) /* the message holds what is not UTF-8 */
             o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", "not UTF-8 text");
@@ -230,34 +252,57 @@ static void print_modules(const struct plan_instance *in, const struct plan_resu
     text_table_print(t);
 }
 
-static void print_requests(const struct plan_instance *in, const struct plan_result *r)
+static void print_devices(const struct plan_instance *in, const struct plan_result *r)
 {
-    static const char *const headers[] = {"MODEL", "SOURCE", ">MS", "PATH"};
-    struct text_table *t = text_table_new(r->path ? 4 : 3, headers);
-    for (uint32_t q = 0; q < in->request_count; q++) {
-        char ms[40];
-        (void)snprintf(ms, sizeof(ms), "%.3f", r->latency_ms[q]);
-        const char *cells[] = {in->models[in->requests[q].model].name,
-                               in->devices[in->requests[q].source].name, ms,
-                               r->path ? r->path[q] : ""};
+    static const char *const headers[] = {"DEVICE", ">USED MB", ">OF", ">MODULES"};
+    struct text_table *t = text_table_new(4, headers);
+    for (uint32_t d = 0; d < in->device_count; d++) {
+        char used[40], all[40], modules[16];
+        uint32_t count = 0;
+        for (uint32_t m = 0; m < in->module_count; m++)
+            for (uint32_t i = 0; i < r->sites[m].count; i++)
+                count += r->sites[m].device[i] == d;
+        (void)snprintf(used, sizeof(used), "%.1f", r->device_bytes[d] / BYTES_PER_MB);
+        (void)snprintf(all, sizeof(all), "%.1f", in->devices[d].memory_bytes / BYTES_PER_MB);
+        (void)snprintf(modules, sizeof(modules), "%u", count);
+        const char *cells[] = {in->devices[d].name, used, all, modules};
         text_table_row(t, cells);
     }
     text_table_print(t);
 }
 
+static void print_requests(const struct plan_instance *in, const struct plan_result *r)
+{
+    static const char *const headers[] = {"MODEL", "SOURCE", ">WEIGHT", ">MS"};
+    struct text_table *t = text_table_new(4, headers);
+    for (uint32_t q = 0; q < in->request_count; q++) {
+        char ms[40], weight[40];
+        (void)snprintf(ms, sizeof(ms), "%.3f", r->latency_ms[q]);
+        (void)snprintf(weight, sizeof(weight), "%g", in->requests[q].weight);
+        const char *cells[] = {in->models[in->requests[q].model].name,
+                               in->devices[in->requests[q].source].name, weight, ms};
+        text_table_row(t, cells);
+    }
+    text_table_print(t);
+    for (uint32_t q = 0; r->path && q < in->request_count; q++)
+        printf("%s%s: %s\n", q == 0 ? "\nwhat each request waits for:\n" : "",
+               in->models[in->requests[q].model].name, r->path[q]);
+}
+
 static void print_result(const struct plan_instance *in, const struct plan_result *r)
 {
-    printf("%s: value %.6g", plan_objective_name(in->objective), r->value);
+    printf("%s: %.6g ms (sum of weight x time)", plan_objective_name(in->objective), r->value);
     if (r->certified)
         printf(", proven to be the least");
-    else if (!isnan(r->bound))
-        printf(", at most %.3g %% above the least",
-               r->bound > 0 ? 100 * (r->value / r->bound - 1) : 0);
+    else if (!isnan(r->bound) && r->bound > 0)
+        printf(", at most %.3g %% above the least", 100 * (r->value / r->bound - 1));
     printf(" (%s)\n\n", plan_method_name(r->method));
     print_modules(in, r);
     for (uint32_t m = 0; r->unprotected && m < in->module_count; m++)
         if (r->unprotected[m])
             printf("not protected, no room: %s\n", in->modules[m].name);
+    printf("\n");
+    print_devices(in, r);
     if (in->request_count > 0) {
         printf("\n");
         print_requests(in, r);
@@ -314,18 +359,19 @@ static json_t *answer_json(const struct solved *x, int64_t start)
     return o;
 }
 
-static void print_change(const char *what, const json_t *pair)
+static void print_change(const char *what, const json_t *pair, double unit, const char *name)
 {
-    printf("%-24s %14.6g %14.6g\n", what, json_number_value(json_object_get(pair, "before")),
-           json_number_value(json_object_get(pair, "after")));
+    printf("%-24s %11.3f %s %11.3f %s\n", what,
+           json_number_value(json_object_get(pair, "before")) / unit, name,
+           json_number_value(json_object_get(pair, "after")) / unit, name);
 }
 
 static void print_compared(const json_t *o)
 {
     const json_t *tasks = json_object_get(o, "tasks");
     printf("%-24s %14s %14s\n", "", "before", "after");
-    print_change("value", json_object_get(o, "value"));
-    print_change("memory left, bytes", json_object_get(o, "headroom_bytes"));
+    print_change("weight x time, sum", json_object_get(o, "value"), 1, "ms");
+    print_change("memory left", json_object_get(o, "headroom_bytes"), BYTES_PER_MB, "MB");
     for (size_t i = 0; i < json_array_size(tasks); i++) {
         const json_t *t = json_array_get(tasks, i);
         printf("%-24s %11.3f ms %11.3f ms\n", json_string_value(json_object_get(t, "model")),

@@ -13,12 +13,16 @@
 #include <string.h>
 
 #define PROBE_CELLS_MAX 20000u /* modules x devices that are tried by the evaluator */
+#define MS_LEAST 0.001         /* what is less is not shown in digits */
 #define PATH_MAX_BYTES 4096u
 
-/* "2.1", "12.5", "2900": three digits without an exponent. */
+/* "<0.001", "2.1", "12.5", "2900": three digits without an exponent. */
 static const char *ms_text(char *to, size_t size, double ms)
 {
-    (void)snprintf(to, size, fabs(ms) >= 100 ? "%.0f" : "%.3g", ms);
+    if (fabs(ms) < MS_LEAST)
+        (void)snprintf(to, size, "%s", ms > 0 ? "<0.001" : "0");
+    else
+        (void)snprintf(to, size, fabs(ms) >= 100 ? "%.0f" : "%.3g", ms);
     return to;
 }
 
@@ -127,6 +131,30 @@ static uint32_t last_call(const struct search *s, const struct plan_request *q,
     return last;
 }
 
+/* "sent 12.5, ", if there is anything to say. */
+static void add_part(struct buf *b, const char *what, double ms)
+{
+    char text[32];
+    if (ms >= MS_LEAST)
+        buf_fmt(b, "%s %s, ", what, ms_text(text, sizeof(text), ms));
+}
+
+static void add_step(struct buf *b, const struct search *s, const struct plan_request *q,
+                     const uint32_t *route, uint32_t i)
+{
+    const struct plan_model *m = &s->in->models[q->model];
+    const struct plan_call *c = &m->calls[i];
+    uint32_t d = route[c->slot];
+    double stretch = s->in->objective == PLAN_LOAD ? 1 - s->v.rho[d] : 1, left;
+    double ran = q->runs[i] * plan_run(s->in, c->module, d) / stretch;
+    char run[32];
+    (void)last_to_come(s, q, m, i, route, &left);
+    buf_fmt(b, " -> %.60s on %.60s (", c->id, s->in->devices[d].name);
+    add_part(b, "sent", s->v.ready[i] - left);
+    add_part(b, "waited", s->v.finish[i] - ran - s->v.ready[i]);
+    buf_fmt(b, "ran %s ms)", ms_text(run, sizeof(run), ran));
+}
+
 /* After the request has been simulated: v.ready and v.finish are its own. */
 static char *path_text(const struct search *s, uint32_t request, double t)
 {
@@ -134,31 +162,22 @@ static char *path_text(const struct search *s, uint32_t request, double t)
     const struct plan_request *q = &in->requests[request];
     const struct plan_model *m = &in->models[q->model];
     const uint32_t *route = s->v.route + s->v.slot_first[request];
-    const double *rho = in->objective == PLAN_LOAD ? s->v.rho : NULL;
     struct buf b = BUF_INIT(PATH_MAX_BYTES);
     uint32_t *chain = calloc(m->call_count, sizeof(*chain)), count = 0, i;
     double left;
+    char back[32];
     if (!chain)
         return NULL;
     for (i = last_call(s, q, m, route); i != UINT32_MAX; i = last_to_come(s, q, m, i, route, &left))
         chain[count++] = i;
-    double end = s->v.finish[chain[0]];
+    double answer = t - s->v.finish[chain[0]];
     buf_fmt(&b, "%.60s", in->devices[q->source].name);
-    while (count-- > 0) {
-        i = chain[count];
-        const struct plan_call *c = &m->calls[i];
-        uint32_t d = route[c->slot];
-        double ran = q->runs[i] * plan_run(in, c->module, d) / (rho ? 1 - rho[d] : 1);
-        (void)last_to_come(s, q, m, i, route, &left);
-        double waited = s->v.finish[i] - ran - s->v.ready[i];
-        char sent[32], queued[32], run[32];
-        buf_fmt(&b, " -> %.60s on %.60s (sent %s, waited %s, ran %s ms)", c->id,
-                in->devices[d].name, ms_text(sent, sizeof(sent), s->v.ready[i] - left),
-                ms_text(queued, sizeof(queued), waited > 1e-9 ? waited : 0),
-                ms_text(run, sizeof(run), ran));
-    }
-    char back[32];
-    buf_fmt(&b, " -> answer (sent %s ms)", ms_text(back, sizeof(back), t - end));
+    while (count-- > 0)
+        add_step(&b, s, q, route, chain[count]);
+    if (answer >= MS_LEAST)
+        buf_fmt(&b, " -> answer (sent %s ms)", ms_text(back, sizeof(back), answer));
+    else
+        buf_fmt(&b, " -> answer");
     free(chain);
     char *text = buf_take(&b);
     return text ? text : strdup("too long to be shown");

@@ -41,9 +41,13 @@ static bool check_number(const json_t *v, const char *what, const char *key, str
         return err_set(e, ERR_INVALID, "%s: %s is not a number", what, key);
     double x = json_number_value(v);
     bool over = json_is_integer(v) && r.whole && json_integer_value(v) > (json_int_t)r.max;
-    if (!isfinite(x) || x < r.min || x > r.max || over || (r.above && x <= r.min))
-        return err_set(e, ERR_INVALID, "%s: %s is %.17g, allowed is %s %g to %g", what, key, x,
-                       r.above ? "above" : "at least", r.min, r.max);
+    if (!isfinite(x) || x < r.min || x > r.max || over || (r.above && x <= r.min)) {
+        if (r.max >= DBL_MAX)
+            return err_set(e, ERR_INVALID, "%s: %s is %.17g, allowed is %s %.17g", what, key, x,
+                           r.above ? "above" : "at least", r.min);
+        return err_set(e, ERR_INVALID, "%s: %s is %.17g, allowed is %.17g to %.17g", what, key, x,
+                       r.min, r.max);
+    }
     if (r.whole && x != floor(x))
         return err_set(e, ERR_INVALID, "%s: %s is %.17g, not a whole number", what, key, x);
     *ret = x + 0.0; /* -0 becomes 0 */
@@ -51,6 +55,15 @@ static bool check_number(const json_t *v, const char *what, const char *key, str
 }
 
 /* Absent: *ret stays as it is, unless the member is needed. */
+/* One of a map: the text says which. */
+static bool check_entry(const json_t *v, const char *what, const char *key, const char *name,
+                        struct range r, double *ret, struct err *e)
+{
+    char which[WHAT_MAX];
+    (void)snprintf(which, sizeof(which), "%s of '%.100s'", key, name);
+    return check_number(v, what, which, r, ret, e);
+}
+
 static bool number(const json_t *o, const char *what, const char *key, struct range r, bool needed,
                    double *ret, struct err *e)
 {
@@ -252,7 +265,8 @@ static bool read_run_times(struct reader *r, const json_t *o, const char *what, 
         if (!find(r->devices, what, "device", name, &d, r->e))
             return false;
         run[d] = INFINITY;
-        if (!json_is_null(value) && !check_number(value, what, "run_ms", ABOVE_ZERO, &run[d], r->e))
+        if (!json_is_null(value) &&
+            !check_entry(value, what, "run_ms", name, ABOVE_ZERO, &run[d], r->e))
             return false;
     }
     return true;
@@ -471,7 +485,7 @@ static bool read_by_call(struct reader *r, const json_t *o, const char *what, co
         const json_t *v = json_object_get(given, m->calls[i].id);
         (*ret)[i] = absent;
         found += v != NULL;
-        if (v && !check_number(v, what, key, range, &(*ret)[i], r->e))
+        if (v && !check_entry(v, what, key, m->calls[i].id, range, &(*ret)[i], r->e))
             return false;
     }
     if (found == json_object_size(given))

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -97,6 +98,27 @@ def test_same_input_same_plan() -> None:
     one, two = plan(instance, *options), plan(instance, *options)
     one.pop("elapsed_ms"), two.pop("elapsed_ms")
     assert one == two
+
+
+def test_completion_offers_every_option() -> None:
+    def text(*words: str) -> str:
+        return subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=10, check=True).stdout
+
+    row = next(line for line in text("completion").splitlines() if line.strip().startswith("plan)"))
+    assert set(re.findall(r"--[a-z-]+", row)) == set(re.findall(r"^ +(--[a-z-]+)", text("plan", "--help"), re.M)) | {"--help"}
+
+
+def test_long_names_are_cut_between_characters() -> None:
+    for name in ("x" + "é" * 120, "xx" + "日本" * 50):
+        error = plan({**GOOD, "modules": [{"name": name, "memory_bytes": -1}]}, code=1)["error"]
+        assert name[:15] in error["message"] and "memory_bytes" in error["message"]
+
+
+def test_people_see_memory_times_and_paths() -> None:
+    done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--explain"], input=json.dumps(GOOD), capture_output=True, text=True,
+                          timeout=10, check=True)
+    assert "latency: 2 ms" in done.stdout and "proven" in done.stdout
+    assert "m: a -> v on a (ran 2 ms) -> answer" in done.stdout and "USED MB" in done.stdout
 
 
 def test_what_if_shows_both() -> None:
