@@ -81,10 +81,13 @@ static void places(const json_t *list, char *to)
     for (size_t i = 0; i < json_array_size(list) && n < CELL - 1; i++) {
         const json_t *d = json_array_get(list, i);
         const char *state = str(d, "state");
-        bool ready = strcmp(state, "ready") == 0;
-        n += (size_t)snprintf(to + n, CELL - n, "%s%s (%s%.1f ms%s)", i ? ", " : "",
-                              str(d, "device"), ready ? "" : state, num(d, "run_ms"),
-                              json_is_true(json_object_get(d, "measured")) ? "" : " predicted");
+        char what[64];
+        if (strcmp(state, "ready") == 0)
+            (void)snprintf(what, sizeof(what), "%.1f ms%s", num(d, "run_ms"),
+                           json_is_true(json_object_get(d, "measured")) ? "" : " predicted");
+        else
+            (void)snprintf(what, sizeof(what), "%.60s", state);
+        n += (size_t)snprintf(to + n, CELL - n, "%s%s (%s)", i ? ", " : "", str(d, "device"), what);
     }
 }
 

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from conftest import Fleet, ask, best, cases, model_folders, until
+from conftest import BINARY, MODELS, Fleet, ask, best, cases, model_folders, run, until
 
 CLIENTS = 20
 
@@ -103,6 +103,26 @@ def test_killed_node_under_load(fleet: Fleet) -> None:
     tasks_again = [ask(fleet.devices[0], case) for case in small_cases()]
     assert all(a.status == 200 for a in tasks_again)
     assert not fleet.get("/s2m3/v1/devices")["devices"][1]["alive"]
+
+
+def test_when_nobody_is_left_it_is_said_at_once(fleet: Fleet) -> None:
+    fleet.up("--no-node", name="coordinator")
+    holder = fleet.join("holder")
+    other = fleet.join("other", "--memory", "1M")  # too small for any module
+    case = next(c for c in small_cases() if c["task"] == "image-classification")
+    fleet.add(MODELS / case["model"])
+    assert ask(other, case).status == 200
+    holder.kill()
+    first = ask(other, case, fresh=True)  # waits while the coordinator may not have noticed
+    assert first.status == 503 and "holder" in first.json()["error"], first.body
+    until(lambda: fleet.get("/s2m3/v1/status")["devices_alive"] == 1, 20, "the death to be noticed")
+    for device in (fleet.devices[0], other):
+        answer = ask(device, case, fresh=True)
+        reason = answer.json()["error"]
+        assert answer.status == 503 and "holder" in reason and "module '" in reason, reason
+        assert float(answer.headers["S2M3-Latency-Ms"]) < 4000, answer.headers
+    text = run(BINARY, "modules", "--url", fleet.devices[0].public_url).stdout
+    assert "holder (absent)" in text, text
 
 
 def test_without_the_coordinator_requests_go_on(fleet: Fleet) -> None:
