@@ -61,6 +61,50 @@ def test_values_are_those_of_the_other_evaluator(objective: str, replicas: bool)
                 pytest.approx(answer["value"], rel=1e-9)
 
 
+METHODS = ("exact", "auto", "local", "best-greedy", "greedy-fastest", "greedy-earliest")
+
+
+def check_answer(instance: evaluator.Instance, answer: dict[str, Any], best: float) -> None:
+    """Everything in an answer, routes and rounding included, from its placement alone."""
+    f = evaluator.Fleet(instance)
+    placement = answer["placement"]
+    assert list(placement) and set(placement) == set(f.modules)
+    found = evaluator.routed(f, placement)
+    assert found is not None and len(found) == len(answer["requests"])
+    for q, (t, route), mine in zip(instance.get("requests", []), found, answer["requests"]):
+        assert (mine["model"], mine["source"], mine["route"]) == (q["model"], q["source"], route)
+        assert mine["latency_ms"] == pytest.approx(t, rel=1e-9)
+    assert answer["value"] == pytest.approx(evaluator.value(instance, placement, f), rel=1e-9)
+    assert answer["device_memory_bytes"] == {d: sum(f.modules[m]["memory_bytes"] for m, at in placement.items() if d in at) for d in f.devices}
+    assert answer["value"] >= best * (1 - 1e-9)
+    assert answer["bound"] is None or answer["bound"] <= best * (1 + 1e-9)
+    assert not answer["certified"] or answer["value"] == pytest.approx(best, rel=1e-9)
+
+
+@pytest.mark.parametrize("replicas", [False, True])
+@pytest.mark.parametrize("objective", ["latency", "burst", "load"])
+def test_every_method_on_sparse_instances(objective: str, replicas: bool) -> None:
+    for seed in range(300 if os.environ.get("S2M3_FULL") else 5):
+        rng = random.Random(f"{objective} {replicas} {seed}")
+        instance = evaluator.sparse(rng, evaluator.random_instance(rng, objective, modules=3 if replicas else 4, devices=3, replicas=replicas))
+        best = evaluator.best(instance)
+        f = evaluator.Fleet(instance)
+        for method in METHODS:
+            done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--json", "--method", method, "--limit-ms", "60000"], input=json.dumps(instance),
+                                  capture_output=True, text=True, timeout=60, check=False)
+            answer = json.loads(done.stdout)
+            greedy = evaluator.baseline(f, method) if method.startswith("greedy") else None
+            if "error" in answer:
+                assert done.returncode == 1 and answer["error"]["message"]
+                assert answer["error"]["code"] == "notfound" or math.isinf(best)
+                assert method not in ("exact", "auto") or answer["error"]["code"] == "nofit"
+                assert greedy is None or math.isinf(evaluator.value(instance, greedy))
+                continue
+            check_answer(instance, answer, best)
+            assert method != "exact" or answer["certified"]
+            assert not method.startswith("greedy") or answer["placement"] == greedy
+
+
 def test_exact_with_replicas_is_the_best_of_all_sets() -> None:
     for seed in range(24):
         objective = ("latency", "burst", "load")[seed % 3]
@@ -86,9 +130,53 @@ def test_errors_say_code_and_place() -> None:
     assert plan(short, "--method", "greedy-fastest", code=1)["error"]["code"] == "notfound"
 
 
+def changed(path: list[Any], value: Any) -> str:
+    o: Any = json.loads(json.dumps(FULL))
+    at = o
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value
+    return json.dumps(o)
+
+
+FULL: dict[str, Any] = {
+    "devices": [{"name": "a", "memory_bytes": 10, "gflops": 1.0}, {"name": "b", "memory_bytes": 10, "gflops": 2.0}],
+    "links": [{"a": "a", "b": "b", "latency_ms": 1, "mbit": 10}],
+    "modules": [{"name": "v", "memory_bytes": 5, "gflop": 1}, {"name": "t", "memory_bytes": 2, "run_ms": {"a": 1, "b": None}}],
+    "models": [{"name": "m", "calls": [{"id": "x", "module": "v", "from": ["source"]}, {"id": "y", "module": "t", "from": ["x"]}]},
+               {"name": "n", "encoders": ["v"], "head": "t"}],
+    "requests": [{"model": "m", "source": "a", "input_bytes": {"x": 3}, "runs": {"y": 2}}]}
+
+# path, bad value, what the message has to name
+BAD: list[tuple[list[Any], Any, str]] = [
+    (["devices"], [], "devices"), (["modules"], None, "modules"), (["models"], {}, "models"), (["links"], [1], "links"), (["objective"], "fast", "objective"),
+    (["replicas"], 1, "replicas"), (["default_link"], {"latency_ms": 1}, "mbit"), (["default_link"], {"latency_ms": -1, "mbit": 1}, "latency_ms"),
+    (["devices", 0, "memory_bytes"], 2**53 + 2, "memory_bytes"), (["devices", 0, "memory_bytes"], 1.5, "whole"), (["devices", 0, "lanes"], 1025, "lanes"),
+    (["devices", 0, "lanes"], True, "lanes"), (["devices", 0, "gflops"], 0, "gflops"), (["devices", 1, "name"], "a", "'a'"), (["devices", 0, "colour"], 1, "colour"),
+    (["links", 0, "b"], "a", "'a'"), (["links", 0, "mbit"], "fast", "mbit"), (["links"], FULL["links"] + [{"a": "b", "b": "a", "latency_ms": 1, "mbit": 1}], "links[1]"),
+    (["modules", 0, "output_bytes"], -1, "output_bytes"), (["modules", 1, "run_ms"], {"z": 1}, "'z'"), (["modules", 1, "run_ms"], {"a": 0}, "run_ms of 'a'"),
+    (["models", 0, "encoders"], ["v"], "both"), (["models", 1, "encoders"], ["v", "v"], "'v'"), (["models", 0, "calls"], [], "'m'"),
+    (["models", 0, "calls", 0, "from"], ["y"], "'y'"), (["models", 0, "calls", 1, "from"], ["source"], "'x'"), (["models", 0, "calls", 1, "from"], ["x", "x"], "'x'"),
+    (["models", 0, "calls", 1, "id"], "x", "'x'"), (["requests", 0, "model"], "z", "'z'"), (["requests", 0, "weight"], -1, "weight"),
+    (["requests", 0, "input_bytes"], {"z": 1}, "'z'"), (["requests", 0, "runs"], {"y": 0}, "runs of 'y'"), (["requests", 0, "runs"], {"y": 1.5}, "runs of 'y'")]
+
+
+def test_bad_instances_are_refused() -> None:
+    texts = [(changed(path, value), names) for path, value, names in BAD]
+    text = json.dumps(FULL)
+    texts += [("", "JSON"), ("[]", "object"), (text[:-1], "JSON"), (text + "x", "JSON"), (text.replace('"gflop": 1', '"gflop": NaN'), "JSON"),
+              (text.replace('"gflop": 1', '"gflop": 1e999'), "JSON"), ("[" * 100000, "JSON")]
+    assert plan(text, "--method", "exact")["certified"]
+    for bad, names in texts:
+        done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--json"], input=bad, capture_output=True, text=True, timeout=60, check=False)
+        error = json.loads(done.stdout)["error"]
+        assert (done.returncode, done.stderr, error["code"]) == (1, "", "badinstance"), bad[:300]
+        assert names in error["message"], (names, error["message"])
+
+
 def test_usage_errors_are_two() -> None:
     for options in ([], ["--instance"], ["--instance", "x", "--method", "magic"], ["--instance", "x", "--seed", "-1"], ["x"]):
-        done = subprocess.run([BINARY, "plan", *options], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([BINARY, "plan", *options], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2 and "usage" in done.stderr, options
 
 
@@ -102,7 +190,7 @@ def test_same_input_same_plan() -> None:
 
 def test_completion_offers_every_option() -> None:
     def text(*words: str) -> str:
-        return subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=10, check=True).stdout
+        return subprocess.run([BINARY, *words], capture_output=True, text=True, timeout=60, check=True).stdout
 
     row = next(line for line in text("completion").splitlines() if line.strip().startswith("plan)"))
     assert set(re.findall(r"--[a-z-]+", row)) == set(re.findall(r"^ +(--[a-z-]+)", text("plan", "--help"), re.M)) | {"--help"}
@@ -115,8 +203,8 @@ def test_long_names_are_cut_between_characters() -> None:
 
 
 def test_people_see_memory_times_and_paths() -> None:
-    done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--explain"], input=json.dumps(GOOD), capture_output=True, text=True,
-                          timeout=10, check=True)
+    done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--explain", "--method", "exact"], input=json.dumps(GOOD), capture_output=True, text=True,
+                          timeout=60, check=True)
     assert "latency: 2 ms" in done.stdout and "proven" in done.stdout
     assert "m: a -> v on a (ran 2 ms) -> answer" in done.stdout and "USED MB" in done.stdout
 

@@ -129,7 +129,10 @@ def shares(f: Fleet, q: dict[str, Any], route: dict[str, str]) -> dict[str, floa
     return out
 
 
-def under_load(f: Fleet, requests: list[dict[str, Any]], placement: Placement) -> list[float]:
+Routed = list[tuple[float, dict[str, str]]]  # by request: time and route
+
+
+def under_load(f: Fleet, requests: list[dict[str, Any]], placement: Placement) -> Optional[Routed]:
     rho = {d: 0.0 for d in f.devices}
     chosen = []
     for q in requests:
@@ -141,21 +144,22 @@ def under_load(f: Fleet, requests: list[dict[str, Any]], placement: Placement) -
             now = {d: rho[d] + mine.get(d, 0.0) for d in rho}
             if all(now[d] < 0.95 for d in route.values()):
                 candidates.append((one_request(f, q, route, no_load(f), now), route))
-        t, route = first_least(candidates) if candidates else (INF, None)
+        _, route = first_least(candidates) if candidates else (INF, None)
         if route is None:
-            return [INF] * len(requests)
+            return None
         for d, x in shares(f, q, route).items():
             rho[d] += x
         chosen.append(route)
-    return [one_request(f, q, r, no_load(f), rho) for q, r in zip(requests, chosen)]
+    return [(one_request(f, q, r, no_load(f), rho), r) for q, r in zip(requests, chosen)]
 
 
-def times(f: Fleet, placement: Placement) -> list[float]:
+def routed(f: Fleet, placement: Placement) -> Optional[Routed]:
+    """None when a request has no route."""
     requests = f.instance.get("requests", [])
     objective = f.instance.get("objective", "latency")
     if objective == "load":
         return under_load(f, requests, placement)
-    out = []
+    out: Routed = []
     lanes = no_load(f)
     for q in requests:
         candidates = []
@@ -164,10 +168,10 @@ def times(f: Fleet, placement: Placement) -> list[float]:
             candidates.append((one_request(f, q, route, free), route))
         t, route = first_least(candidates)
         if route is None:
-            return [INF] * len(requests)
+            return None
         if objective == "burst":
             one_request(f, q, route, lanes)
-        out.append(t)
+        out.append((t, route))
     return out
 
 
@@ -186,12 +190,10 @@ def value(instance: Instance, placement: Placement, fleet: Optional[Fleet] = Non
     f = fleet or Fleet(instance)
     if not feasible_memory(f, placement):
         return INF
-    total = 0.0
-    for q, t in zip(instance.get("requests", []), times(f, placement)):
-        if not math.isfinite(t):
-            return INF
-        total += q.get("weight", 1) * t
-    return total
+    found = routed(f, placement)
+    if found is None:
+        return INF
+    return sum(q.get("weight", 1) * t for q, (t, _) in zip(instance.get("requests", []), found))
 
 
 def placements(f: Fleet) -> Iterator[Placement]:
@@ -207,6 +209,35 @@ def best(instance: Instance) -> float:
     """The least value over all placements; INF when none is feasible."""
     f = Fleet(instance)
     return min(value(instance, p, f) for p in placements(f))
+
+
+def baseline(f: Fleet, kind: str) -> Optional[Placement]:
+    """greedy-fastest and greedy-earliest; None when a module finds no room."""
+    def gflop(m: str) -> float:
+        if "gflop" in f.modules[m]:
+            return f.modules[m]["gflop"]
+        known = [t for t in (f.run_ms(m, d) for d in f.devices) if math.isfinite(t)]
+        return sum(known) / len(known) if known else 0.0
+
+    demand = {m: 0.0 for m in f.modules}
+    work = {m: 0.0 for m in f.modules}
+    for q in f.instance.get("requests", []):
+        for c in f.models[q["model"]].calls:
+            times = q.get("weight", 1) * q.get("runs", {}).get(c["id"], 1)
+            demand[c["module"]] += times
+            work[c["module"]] += times * gflop(c["module"])
+    room = {d: x["memory_bytes"] for d, x in f.devices.items()}
+    busy = {d: 0.0 for d in f.devices}
+    out: Placement = {}
+    for m in sorted(f.modules, key=lambda x: -work[x]):
+        able = [d for d in f.devices if math.isfinite(f.run_ms(m, d)) and f.modules[m]["memory_bytes"] <= room[d]]
+        if not able:
+            return None
+        d = min(able, key=lambda x: (busy[x] if kind == "greedy-earliest" else 0.0) + (demand[m] if kind == "greedy-earliest" else 1.0) * f.run_ms(m, x))
+        out[m] = [d]
+        room[d] -= f.modules[m]["memory_bytes"]
+        busy[d] += demand[m] * f.run_ms(m, d)
+    return out
 
 
 # ---- random instances -----------------------------------------------------------------------------
@@ -284,3 +315,32 @@ def random_instance(rng: random.Random, objective: str, modules: int = 7, device
     scale = rng.choice([0.1, 0.5, 2.0])
     out["requests"] = [random_request(rng, out["models"], names, scale) for _ in range(rng.randint(1, 6))]
     return out
+
+
+OPTIONAL = {"devices": ["lanes", "gflops"], "modules": ["gflop", "output_bytes", "run_ms"],
+            "requests": ["weight", "rate_per_s", "input_bytes", "runs", "answer_bytes"]}
+
+
+def sparse(rng: random.Random, o: Instance) -> Instance:
+    """With fields left out, zeros, devices and modules that are alike, times that tie."""
+    for key in ("name", "links", "requests", "default_link"):
+        if rng.random() < 0.15:
+            o.pop(key, None)
+    if not o["replicas"]:
+        del o["replicas"]
+    for kind, fields in OPTIONAL.items():
+        for x in o.get(kind, []):
+            for field in fields:
+                if rng.random() < 0.12:
+                    x.pop(field, None)
+    if rng.random() < 0.4:
+        for m in o["modules"]:
+            m["gflop"] = float(rng.choice([0, 1, 1, 2]))
+            m["memory_bytes"] = rng.choice([0, 1, 2]) * 100000000
+            m.pop("run_ms", None)
+        for d in o["devices"]:
+            d.update(gflops=10.0, memory_bytes=300000000)
+    for q in o.get("requests", []):
+        if rng.random() < 0.1:
+            q["weight"] = 0
+    return o
