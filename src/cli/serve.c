@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define JOIN_MS 15000
+#define AGAIN_MS 1000    /* a SIGINT so long after the first is a second one */
 #define JOIN_LOOK_MS 100 /* between two looks whether it is to end */
 #define GRACE_MS 5000
 #define GROUPS_MAX 4
@@ -150,16 +151,23 @@ static bool lock_data(struct process *p, struct err *e)
     return ok;
 }
 
-/* Names of devices are printed and logged on all machines of the fleet. */
+/* Names of devices are printed and logged on all machines of the fleet, and travel as JSON. */
 static bool check_name(const struct args *a, struct err *e)
 {
     const char *name = args_text(a, "name");
     size_t size = name ? strlen(name) : 0, plain = 0;
+    if (!name)
+        return true;
     while (plain < size && (unsigned char)name[plain] >= ' ' && name[plain] != 127)
         plain++;
-    return !name || (size > 0 && size < WIRE_NAME_MAX && plain == size) ||
-           err_set(e, ERR_INVALID, "--name: should be 1 to %d bytes without control characters",
-                   WIRE_NAME_MAX - 1);
+    json_t *text = json_string(name); /* NULL: not UTF-8 */
+    bool ok = text && size > 0 && size < WIRE_NAME_MAX && plain == size && name[0] != ' ' &&
+              name[size - 1] != ' ';
+    json_decref(text);
+    return ok || err_set(e, ERR_INVALID,
+                         "--name: should be 1 to %d bytes of UTF-8 without control characters, "
+                         "and no space at its ends",
+                         WIRE_NAME_MAX - 1);
 }
 
 /* "http://ADDRESS:PORT", also with a slash behind it; without it in p. */
@@ -298,15 +306,25 @@ static bool end_pending(const sigset_t *ends)
     return false;
 }
 
-/* The second Ctrl-C is for those who can't wait for what is under way. */
-static void wait_for_end(const sigset_t *ends)
+/* The second Ctrl-C is for those who can't wait for what is under way.  One that comes at once is
+ * the first one's: a terminal and a program around this one both send it. */
+static void *wait_for_impatience(void *ends)
 {
-    sigset_t again;
+    int64_t start = clock_now_ns();
+    int number;
+    for (;;)
+        if (sigwait(ends, &number) == 0 && number == SIGINT && clock_ms_since(start) > AGAIN_MS)
+            _exit(128 + SIGINT);
+    return NULL;
+}
+
+static void wait_for_end(sigset_t *ends)
+{
+    pthread_t thread;
     int number;
     (void)sigwait(ends, &number);
-    (void)sigemptyset(&again);
-    (void)sigaddset(&again, SIGINT);
-    (void)pthread_sigmask(SIG_UNBLOCK, &again, NULL);
+    if (thread_start(&thread, "s2m3-again", wait_for_impatience, ends, NULL))
+        (void)pthread_detach(thread);
 }
 
 /* Whoever stops a device that looks for its coordinator does not want to wait for the end of that. */

@@ -29,6 +29,8 @@ def test_wrong_options_are_usage_errors(tmp_path: Path) -> None:
         (up, ("--threads", "1025"), "1024"),
         (up, ("--lanes", "0"), "--lanes"),
         (up, ("--name", "a\nb"), "--name"),
+        (up, ("--name", b"\xff"), "UTF-8"),
+        (up, ("--name", " "), "--name"),
         (up, ("--emulate", "speed=2"), "--emulate: speed"),
         (up, ("--data-dir", ""), "--data-dir"),
         (up, ("more",), "1 argument"),
@@ -103,12 +105,12 @@ def test_every_signal_ends_a_device_in_order(fleet: Fleet) -> None:
 
 
 def test_a_device_that_stops_under_load_costs_nobody_an_answer(fleet: Fleet) -> None:
-    fleet.up(name="one")
+    fleet.up("--no-node", name="coordinator")
+    fleet.join("one")
     fleet.join("two")
-    fleet.join("three")
     fleet.add(*model_folders())
     holders = {d["device"] for m in fleet.get("/s2m3/v1/modules")["modules"] for d in m["devices"] if d["desired"]}
-    leaver = next(d for d in fleet.devices[1:] if d.name in holders)
+    leaver = next(d for d in fleet.devices if d.name in holders)
     load = Load([d for d in fleet.devices if d is not leaver], small_cases(), 6)
     until(lambda: load.right > 50, 60, "answers")
     assert leaver.stop() == 0
