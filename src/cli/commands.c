@@ -8,7 +8,7 @@
 
 extern const struct command command_up, command_join, command_add, command_remove, command_models,
     command_modules, command_devices, command_status, command_run, command_eval, command_doctor,
-    command_inspect;
+    command_inspect, command_drain, command_leave;
 int cli_plan(int argc, char **argv);
 extern const char cli_plan_options[];
 
@@ -25,11 +25,12 @@ static int run_runner(int argc, char **argv)
 static const struct command command_runner = {
     .name = "runner", .usage = "FD", .summary = "Internal", .raw = run_runner, .hidden = true};
 
-static const struct command command_plan = {.name = "plan",
-                                            .usage = "--instance FILE [options]",
-                                            .summary = "Placement from numbers alone",
-                                            .raw = cli_plan,
-                                            .raw_options = cli_plan_options};
+static const struct command command_plan = {
+    .name = "plan",
+    .usage = "[options]",
+    .summary = "Where modules are and would go: of the fleet, or from numbers",
+    .raw = cli_plan,
+    .raw_options = cli_plan_options};
 
 static int run_completion(const struct args *a)
 {
@@ -64,8 +65,9 @@ static const struct command command_completion = {.name = "completion",
                                                   .run = run_completion};
 
 const struct command *const commands[] = {
-    &command_up,      &command_join,    &command_add,    &command_remove,     &command_models,
-    &command_modules, &command_devices, &command_status, &command_run,        &command_eval,
-    &command_plan,    &command_inspect, &command_doctor, &command_completion, &command_runner,
+    &command_up,         &command_join,    &command_add,    &command_remove,  &command_models,
+    &command_modules,    &command_devices, &command_status, &command_run,     &command_eval,
+    &command_drain,      &command_leave,   &command_plan,   &command_inspect, &command_doctor,
+    &command_completion, &command_runner,
 };
 const int command_count = (int)ARRAY_LEN(commands);

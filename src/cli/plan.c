@@ -1,12 +1,13 @@
-/* plan.c - `plan`: where modules would go, from numbers alone.
+/* plan.c - `plan`: where modules are and would go.
  *
- * Reads an instance from a file or a pipe, asks plan/, prints a table or JSON.  The clock of
+ * Takes an instance from a file, a pipe or the running fleet, asks plan/, prints a table or JSON.  The clock of
  * --limit-ms lives here: plan/ has none. */
 #include "plan/plan.h"
 #include "base/clock.h"
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/plan_fleet.h"
 #include "cli/plan_roi.h"
 #include "plan/whatif.h"
 
@@ -17,6 +18,7 @@
 #include <string.h>
 
 #define AUTO_LIMIT_MS 1000
+#define URL_DEFAULT "http://127.0.0.1:7070"
 #define LIMIT_USED 0.95 /* of the limit; the rest is for the answer */
 #define LIMIT_MS_MAX 86400000.0
 #define REDUNDANCY_MAX 63
@@ -27,7 +29,11 @@ int cli_plan(int argc, char **argv);
 extern const char cli_plan_options[];
 
 struct wish {
-    const char *file;
+    const char *file; /* NULL: the fleet at url */
+    const char *url;
+    bool apply;
+    bool searches; /* a method, a pin or a change was asked for */
+    struct plan_fleet fleet;
     struct plan_options o;
     double limit_ms; /* 0: none */
     bool json;
@@ -38,13 +44,18 @@ struct wish {
     int64_t deadline;
 };
 
-const char cli_plan_options[] = "--instance --method --seed --limit-evals --limit-ms --redundancy "
-                                "--pin --what-if --roi --explain --json";
+const char cli_plan_options[] =
+    "--url --apply --unpin --instance --method --seed --limit-evals --limit-ms --redundancy "
+    "--pin --what-if --roi --explain --json";
 
 static const char *const usage_text =
-    "usage: s2m3 plan --instance FILE [options]\n\n"
-    "Placement of modules on devices from the numbers in FILE (JSON; may be a pipe).\n\n"
-    "  --instance FILE      The instance\n"
+    "usage: s2m3 plan [options]\n\n"
+    "Placement of modules on devices: as it is in the running fleet, as it would be after a "
+    "change,\n"
+    "or from the numbers in a file.\n\n"
+    "  --url URL            Gateway of the fleet (default http://127.0.0.1:7070, or S2M3_URL)\n"
+    "  --instance FILE      Numbers in place of a fleet (JSON; may be a pipe)\n"
+    "  --apply              Make it so: keep the pins (with --pin, --unpin) and move modules\n"
     "  --method NAME        greedy-fastest, greedy-earliest, best-greedy, local, exact, auto "
     "(default)\n"
     "  --seed N             Of the random starts (default 0)\n"
@@ -52,6 +63,7 @@ static const char *const usage_text =
     "  --limit-ms N         Stop by the clock (default of auto: 1000)\n"
     "  --redundancy N       Every module survives any N devices dying, where memory allows\n"
     "  --pin MODULE=DEVICE  Force a place; repeatable\n"
+    "  --unpin MODULE       Of the fleet: leave the place to the planner again; repeatable\n"
     "  --what-if CHANGE     Before and after; repeatable: 'add-device name=nuc2 memory=8G "
     "gflops=200\n"
     "                       mbit=940', 'remove-device NAME', 'link A B mbit=100', 'rate model=M "
@@ -80,6 +92,14 @@ static bool add_pin(struct wish *w, const char *text, struct err *e)
     return ok || err_set(e, ERR_INVALID, "--pin: '%s' is not UTF-8 text", text);
 }
 
+static bool add_unpin(struct wish *w, const char *module, struct err *e)
+{
+    if (!w->pins)
+        w->pins = json_object();
+    return json_object_set_new(w->pins, module, json_array()) == 0 ||
+           err_set(e, ERR_INVALID, "--unpin: '%s' is not UTF-8 text", module);
+}
+
 static bool set_number(struct wish *w, const char *name, const char *value, struct err *e)
 {
     uint64_t n;
@@ -103,6 +123,14 @@ static bool set_value(struct wish *w, const char *name, const char *value, struc
         w->file = value;
         return true;
     }
+    if (strcmp(name, "--url") == 0) {
+        w->url = value;
+        return true;
+    }
+    w->searches = w->searches || strcmp(name, "--what-if") == 0 || strcmp(name, "--method") == 0 ||
+                  strstr(name, "pin") != NULL;
+    if (strcmp(name, "--unpin") == 0)
+        return add_unpin(w, value, e);
     if (strcmp(name, "--roi") == 0) {
         w->prices = value;
         return true;
@@ -134,8 +162,12 @@ static bool parse_options(int argc, char **argv, struct wish *w, struct err *e)
             return err_set(e, ERR_INVALID, "'%s' is not an option", argv[i]);
         memcpy(name, argv[i], length);
         name[length] = '\0';
-        if (!value && (strcmp(name, "--json") == 0 || strcmp(name, "--explain") == 0)) {
-            *(name[2] == 'j' ? &w->json : &w->o.explain) = true;
+        bool *flag = strcmp(name, "--json") == 0      ? &w->json
+                     : strcmp(name, "--explain") == 0 ? &w->o.explain
+                     : strcmp(name, "--apply") == 0   ? &w->apply
+                                                      : NULL;
+        if (!value && flag) {
+            *flag = true;
             continue;
         }
         if (!value && i + 1 >= argc)
@@ -143,8 +175,10 @@ static bool parse_options(int argc, char **argv, struct wish *w, struct err *e)
         if (!set_value(w, name, value ? value : argv[++i], e))
             return false;
     }
-    if (!w->file)
-        return err_set(e, ERR_INVALID, "--instance FILE is missing");
+    if (w->file && (w->apply || w->url))
+        return err_set(e, ERR_INVALID, "--instance goes with neither --url nor --apply");
+    if (w->apply && w->change_count > 0)
+        return err_set(e, ERR_INVALID, "--what-if is never applied");
     if (w->limit_ms <= 0 && w->o.method == PLAN_AUTO)
         w->limit_ms = AUTO_LIMIT_MS;
     return true;
@@ -289,14 +323,15 @@ static void print_requests(const struct plan_instance *in, const struct plan_res
                in->models[in->requests[q].model].name, r->path[q]);
 }
 
-static void print_result(const struct plan_instance *in, const struct plan_result *r)
+static void print_result(const struct plan_instance *in, const struct plan_result *r,
+                         const char *method)
 {
     printf("%s: %.6g ms (sum of weight x time)", plan_objective_name(in->objective), r->value);
     if (r->certified)
         printf(", proven to be the least");
     else if (!isnan(r->bound) && r->bound > 0)
         printf(", at most %.3g %% above the least", 100 * (r->value / r->bound - 1));
-    printf(" (%s)\n\n", plan_method_name(r->method));
+    printf(" (%s)\n\n", method);
     print_modules(in, r);
     for (uint32_t m = 0; r->unprotected && m < in->module_count; m++)
         if (r->unprotected[m])
@@ -321,7 +356,8 @@ static bool out_of_time(void *ctx)
 struct solved {
     struct plan_instance *in;
     struct plan_result r;
-    bool done; /* r is there */
+    bool done;                /* r is there */
+    struct plan_sites *given; /* the fleet's own placement, owned; NULL: planned */
 };
 
 static void solved_clear(struct solved *x)
@@ -329,22 +365,34 @@ static void solved_clear(struct solved *x)
     if (x->done)
         plan_result_clear(x->in, &x->r);
     plan_instance_free(x->in);
+    free(x->given);
 }
 
-/* *code is the one of the contract when it fails. */
-static bool solve(struct wish *w, const json_t *root, int64_t start, struct solved *ret,
+static const char *method_of(const struct solved *x)
+{
+    return x->given ? "as it is" : plan_method_name(x->r.method);
+}
+
+/* as_is: the fleet's placement, nothing is searched.  *code is the one of the contract when it
+ * fails. */
+static bool solve(struct wish *w, const json_t *root, bool as_is, int64_t start, struct solved *ret,
                   const char **code, struct err *e)
 {
     *ret = (struct solved){0};
     *code = "badinstance";
     if (!plan_instance_read(root, &ret->in, e))
         return false;
+    *code = "notfound";
+    if (as_is && !plan_fleet_sites(&w->fleet, ret->in, &ret->given, e))
+        return false;
+    *code = "badinstance";
+    w->o.given = ret->given;
     if (w->limit_ms > 0) {
         w->deadline = start + (int64_t)(w->limit_ms * LIMIT_USED * 1e6);
         w->o.stop = out_of_time;
         w->o.stop_ctx = w;
     }
-    w->o.pins = w->pins;
+    w->o.pins = as_is ? w->fleet.pins : w->pins;
     ret->done = plan_solve(ret->in, &w->o, &ret->r, e);
     if (!ret->done && e->code == ERR_NO_PLACE)
         *code = ret->r.status == PLAN_NOFIT ? "nofit" : "notfound";
@@ -356,6 +404,8 @@ static json_t *answer_json(const struct solved *x, int64_t start)
     json_t *o = plan_result_json(x->in, &x->r);
     if (o)
         json_object_set_new(o, "elapsed_ms", json_real(clock_ms_since(start)));
+    if (o && x->given)
+        json_object_set_new(o, "method", json_string("as-is"));
     return o;
 }
 
@@ -393,7 +443,7 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
         json_array_append_new(changes, json_string(w->changes[i]));
     }
     after = (struct solved){0};
-    ok = ok && solve(w, root, clock_now_ns(), &after, &code, &e);
+    ok = ok && solve(w, root, false, clock_now_ns(), &after, &code, &e);
     int exit_code = ok ? 0 : fail(w, code, &e);
     if (ok) {
         json_t *o = whatif_compare(before->in, &before->r, after.in, &after.r);
@@ -428,7 +478,9 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
             json_object_set(answer, "roi", roi);
         print_json(answer);
     } else {
-        print_result(x->in, &x->r);
+        print_result(x->in, &x->r, method_of(x));
+        if (x->given)
+            plan_fleet_print(&w->fleet);
         if (roi)
             plan_roi_print(roi);
     }
@@ -437,22 +489,44 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
     return 0;
 }
 
+/* The instance, a new reference that may be changed. */
+static json_t *fetch(struct wish *w, struct err *e)
+{
+    const char *from_environment = getenv("S2M3_URL");
+    json_t *all = NULL;
+    if (w->file)
+        return read_json(w->file, e);
+    if (!w->url)
+        w->url = from_environment && *from_environment ? from_environment : URL_DEFAULT;
+    if (!(w->apply ? plan_fleet_apply(w->url, w->pins, &w->fleet, e)
+                   : plan_fleet_fetch(w->url, &w->fleet, e)) ||
+        (!w->apply && !plan_fleet_pins(&w->fleet, w->pins, &all, e)))
+        return NULL;
+    json_decref(w->pins);
+    w->pins = all;
+    json_t *root = json_deep_copy(w->fleet.instance);
+    if (!root)
+        err_set(e, ERR_MEMORY, "no memory");
+    return root;
+}
+
 static int run(struct wish *w)
 {
     int64_t start = clock_now_ns();
     struct solved x = {0};
     struct err e;
     const char *code = "badinstance";
-    json_t *root = read_json(w->file, &e);
+    json_t *root = fetch(w, &e);
     int exit_code = 0;
-    if (!root || !solve(w, root, start, &x, &code, &e))
+    if (!root || !solve(w, root, !w->file, start, &x, &code, &e))
         exit_code = fail(w, code, &e);
-    else if (w->change_count > 0)
+    else if (w->change_count > 0 || (!w->file && !w->apply && w->searches))
         exit_code = run_changed(w, root, &x, start);
     else
         exit_code = show(w, root, &x, start);
     json_decref(root);
     solved_clear(&x);
+    plan_fleet_clear(&w->fleet);
     return exit_code;
 }
 

@@ -22,6 +22,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define REDUNDANCY_MAX 8
 #define JOIN_MS 15000
 #define AGAIN_MS 1000    /* a SIGINT so long after the first is a second one */
 #define JOIN_LOOK_MS 100 /* between two looks whether it is to end */
@@ -110,6 +111,23 @@ static void warn_of_memory(uint64_t bytes)
                  (unsigned long long)(bytes / 1000000), (unsigned long long)(all / 1000000));
 }
 
+/* The coordinator has let this device go: the same end as by a signal. */
+static void end_process(void *ctx)
+{
+    (void)ctx;
+    log_info("node", "has left the fleet");
+    (void)kill(getpid(), SIGTERM);
+}
+
+/* Requests at the gateway of a process that has no node to report them. */
+static json_t *own_usage(void *ctx)
+{
+    struct process *p = ctx;
+    struct heartbeat h = {0};
+    gateway_add_counters(p->gateway, &h);
+    return h.usage;
+}
+
 static bool create_node(struct process *p, struct err *e)
 {
     const struct args *a = p->args;
@@ -129,6 +147,7 @@ static bool create_node(struct process *p, struct err *e)
         .cache_bytes = num_max(args_bytes(a, "cache"), 1), /* 0 would be the node's default */
         .add_counters = gateway_add_counters,
         .counters_ctx = p->gateway,
+        .on_left = end_process,
     };
     return emulation_parse(args_text(a, "emulate"), &o.emulation, e) &&
            node_create(&o, p->client, &p->slot, &p->node, e);
@@ -222,6 +241,11 @@ static bool create_parts(struct process *p, bool coordinator, struct err *e)
                                 .timeout_ms = (uint64_t)args_number(p->args, "timeout") * 1000};
     struct coord_options c = {
         .data_dir = p->data_dir, .blobs = p->blobs, .client = p->client, .slot = &p->slot};
+    if (coordinator) {
+        c.redundancy = (int)args_number(p->args, "redundancy");
+        c.own_usage = args_flag(p->args, "no-node") ? own_usage : NULL;
+        c.usage_ctx = p;
+    }
     return gateway_create(&g, &p->gateway, e) && (!coordinator || coord_create(&c, &p->coord, e));
 }
 
@@ -455,6 +479,9 @@ static int run_join(const struct args *a)
 
 static const struct option_row up_options[] = {
     SERVE_OPTIONS,
+    {"redundancy", OPT_NUMBER, "N", "0",
+     "So many devices may die and every module still has a place, where memory allows", NULL, 0,
+     REDUNDANCY_MAX},
     {"no-node", OPT_FLAG, NULL, NULL, "Coordinator and gateway only: this machine runs no modules",
      NULL, 0, 0},
 };

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define CELL 160
 #define SHOW_MS 10000
@@ -120,6 +121,15 @@ static int run_modules(const struct args *a)
     return 0;
 }
 
+static const char *state_of(const json_t *d)
+{
+    if (!json_is_true(json_object_get(d, "alive")))
+        return "NO";
+    if (json_is_true(json_object_get(d, "leaving")))
+        return "leaving";
+    return json_is_true(json_object_get(d, "draining")) ? "drained" : "yes";
+}
+
 static int run_devices(const struct args *a)
 {
     json_t *o;
@@ -139,17 +149,28 @@ static int run_devices(const struct args *a)
         (void)snprintf(gflops, sizeof(gflops), "%.1f", num(d, "gflops"));
         (void)snprintf(lanes, sizeof(lanes), "%.0f", num(d, "lanes"));
         join_list(json_object_get(d, "modules"), "name", modules);
-        const char *cells[] = {
-            str(d, "name"), json_is_true(json_object_get(d, "alive")) ? "yes" : "NO",
-            memory,         used,
-            base,           gflops,
-            lanes,          str(d, "emulated"),
-            modules};
+        const char *cells[] = {str(d, "name"), state_of(d),        memory, used, base, gflops,
+                               lanes,          str(d, "emulated"), modules};
         text_table_row(t, cells);
     }
     text_table_print(t);
     json_decref(o);
     return 0;
+}
+
+static void print_moves(const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *m = json_array_get(list, i);
+        char when[32] = "";
+        time_t at = (time_t)(num(m, "at_ms") / 1000);
+        struct tm parts;
+        if (localtime_r(&at, &parts))
+            (void)strftime(when, sizeof(when), "%H:%M:%S", &parts);
+        printf("%s %s  %s: %s -> %s%s (%s; %s)\n", i ? "         " : "moves    ", when,
+               str(m, "module"), str(m, "from")[0] ? str(m, "from") : "nowhere", str(m, "to"),
+               num(m, "done_ms") > 0 ? "" : ", on its way", str(m, "cause"), str(m, "why"));
+    }
 }
 
 static int run_status(const struct args *a)
@@ -168,6 +189,9 @@ static int run_status(const struct args *a)
            u > 0 ? 100 * (1 - s / u) : 0);
     printf("requests  %.0f, of which %.0f failed\n", num(o, "requests"), num(o, "errors"));
     printf("table     version %.0f of %s\n", num(o, "table_version"), str(o, "fleet"));
+    if (str(o, "last_plan")[0])
+        printf("plan      %s\n", str(o, "last_plan"));
+    print_moves(json_object_get(o, "moves"));
     json_decref(o);
     return 0;
 }

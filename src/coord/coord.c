@@ -51,6 +51,9 @@ static void handle_join(struct net_request *r, void *coord)
                                     .table_version = c->fleet.version};
             memcpy(a.id, d->join.id, sizeof(a.id));
             answer = join_answer_json(&a);
+            for (uint32_t i = 0; i < LEFT_MAX; i++)
+                if (strcmp(c->left[i], d->join.id) == 0)
+                    c->left[i][0] = 0;
             log_info("coord", "device %s joined", d->join.name);
             coord_ask_plan(c, "device %s joined", d->join.name);
         }
@@ -72,6 +75,39 @@ static bool matters(const struct device *d, const struct heartbeat *h)
     return false;
 }
 
+void coord_has_left(struct coord *c, const char *id)
+{
+    (void)snprintf(c->left[c->left_next], WIRE_ID_MAX, "%s", id);
+    c->left_next = (c->left_next + 1) % LEFT_MAX;
+}
+
+/* With the lock held.  The answer to a heartbeat may be lost: it is said again. */
+static bool was_let_go(struct coord *c, const char *id)
+{
+    for (uint32_t i = 0; i < LEFT_MAX; i++)
+        if (id[0] && strcmp(c->left[i], id) == 0)
+            return true;
+    return false;
+}
+
+/* With the lock held.  A device that leaves and has let go of its last module is no member any
+ * more: by then every device works with a table that does not name it. */
+static bool let_go(struct coord *c, const struct device *d)
+{
+    struct err e;
+    char id[WIRE_ID_MAX];
+    if (!d->leaving || d->last.module_count > 0 || d->last.table_version != c->fleet.version ||
+        c->dirty || c->replan)
+        return false;
+    memcpy(id, d->join.id, sizeof(id));
+    log_info("coord", "device %s has left", d->join.name);
+    coord_ask_plan(c, "device %s left", d->join.name);
+    if (!fleet_forget(&c->fleet, id, &e))
+        return false;
+    coord_has_left(c, id);
+    return true;
+}
+
 static void handle_heartbeat(struct net_request *r, void *coord)
 {
     struct coord *c = coord;
@@ -87,7 +123,8 @@ static void handle_heartbeat(struct net_request *r, void *coord)
     monitor_lock(&c->lock);
     struct heartbeat_answer a = {.table_version = c->fleet.version};
     struct device *d = fleet_device(&c->fleet, h.id);
-    a.unknown = !d;
+    a.left = !d && was_let_go(c, h.id);
+    a.unknown = !d && !a.left;
     if (d) {
         bool change = matters(d, &h), back = !d->alive;
         rates_count(&c->rates, d->join.id, h.usage);
@@ -96,6 +133,7 @@ static void handle_heartbeat(struct net_request *r, void *coord)
             coord_ask_plan(c, "device %s is back", d->join.name);
         if (change)
             coord_touch(c);
+        a.left = ok && let_go(c, d);
     }
     monitor_unlock(&c->lock);
     heartbeat_clear(&h);
@@ -167,6 +205,14 @@ static const struct net_route user_routes[] = {
      "Modules, who shares them, where they are", NULL, NULL},
     {"GET", "/s2m3/v1/devices", 0, 0, coord_handle_devices,
      "Devices, their memory and what they hold", NULL, NULL},
+    {"POST", "/s2m3/v1/devices/drain", BODY_SMALL, NET_NEEDS_LENGTH, coord_handle_drain,
+     "Move everything off a device", "application/json", NULL},
+    {"POST", "/s2m3/v1/devices/leave", BODY_SMALL, NET_NEEDS_LENGTH, coord_handle_let_go,
+     "End a device's membership once its modules have moved", "application/json", NULL},
+    {"GET", "/s2m3/v1/plan", 0, 0, coord_handle_plan,
+     "The placement as it is, as an instance of the planner, with rates and moves", NULL, NULL},
+    {"POST", "/s2m3/v1/plan", BODY_SMALL, NET_NEEDS_LENGTH, coord_handle_make_plan,
+     "Pin modules to devices, or plan now", "application/json", NULL},
     {"GET", "/s2m3/v1/status", 0, NET_CONTROL, coord_handle_status, "The fleet in a few numbers",
      NULL, NULL},
     {"GET", "/s2m3/v1/uploads/{digest}", 0, 0, coord_handle_have, "How much of a file has come",

@@ -201,8 +201,8 @@ static bool load_devices(struct fleet *f, struct err *e)
         ok = d && join_request_read(value, &d->join, e);
         if (!ok)
             break;
-        json_t *draining = json_object_get(value, "draining");
-        d->draining = json_is_true(draining);
+        d->draining = json_is_true(json_object_get(value, "draining"));
+        d->leaving = json_is_true(json_object_get(value, "leaving"));
     }
     json_decref(rows);
     return ok;
@@ -426,6 +426,7 @@ static bool save_device(struct fleet *f, const struct device *d, struct err *e)
 {
     json_t *row = join_request_json(&d->join);
     json_object_set_new(row, "draining", json_boolean(d->draining));
+    json_object_set_new(row, "leaving", json_boolean(d->leaving));
     bool ok = state_put(f->state, STATE_DEVICE, d->join.id, row, e);
     json_decref(row);
     return ok;
@@ -457,6 +458,8 @@ bool fleet_join(struct fleet *f, const struct join_request *r, struct device **r
     }
     (void)snprintf(d->join.id, sizeof(d->join.id), "%s", id);
     unique_name(f, d);
+    if (d->leaving) /* it wants to stay after all */
+        d->draining = d->leaving = false;
     if (!save_device(f, d, e)) {
         f->device_count -= fresh;
         return false;
@@ -535,6 +538,17 @@ bool fleet_heartbeat(struct fleet *f, struct device *d, struct heartbeat *h, str
     d->alive = true;
     d->heard_ns = clock_now_ns();
     return ok;
+}
+
+bool fleet_drain(struct fleet *f, struct device *d, bool draining, bool leaving, struct err *e)
+{
+    struct device before = *d;
+    d->draining = draining;
+    d->leaving = leaving;
+    if (save_device(f, d, e))
+        return true;
+    *d = before;
+    return false;
 }
 
 bool fleet_forget(struct fleet *f, const char *id, struct err *e)

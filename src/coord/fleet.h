@@ -26,7 +26,8 @@ struct device {
     bool alive;
     int64_t heard_ns;      /* last heartbeat, monotonic; 0: not since our start */
     struct heartbeat last; /* latest, owned */
-    bool draining;
+    bool draining;         /* holds nothing any more, but stays a gateway */
+    bool leaving;          /* draining; when it holds nothing it is forgotten */
 };
 
 /* Figures of one module on one device; 0 = unknown. */
@@ -103,6 +104,8 @@ const struct module_report *device_report(const struct device *d, const char *di
 bool fleet_join(struct fleet *f, const struct join_request *r, struct device **ret, struct err *e);
 /* Takes over the heartbeat's content (clears it); remembers figures and links. */
 bool fleet_heartbeat(struct fleet *f, struct device *d, struct heartbeat *h, struct err *e);
+/* Sets draining and leaving. */
+bool fleet_drain(struct fleet *f, struct device *d, bool draining, bool leaving, struct err *e);
 bool fleet_forget(struct fleet *f, const char *id, struct err *e);
 
 bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,

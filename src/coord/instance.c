@@ -138,6 +138,7 @@ static json_t *module_json(struct coord *c, const struct module *m, struct snaps
     char key[WIRE_NAME_MAX];
     json_t *run_ms = json_object(), *names = json_array();
     uint64_t memory = 0;
+    double gflop = 0; /* as its times say: for devices that are only thought of */
     uint32_t at = s->module_count++;
     s->modules[at] = m->digest;
     for (uint32_t k = 0; k < s->device_count; k++) {
@@ -152,6 +153,8 @@ static json_t *module_json(struct coord *c, const struct module *m, struct snaps
         if (!usable(d))
             continue;
         memory = bytes > memory ? bytes : memory;
+        if (gflop <= 0)
+            gflop = fmax(ms, RUN_MS_MIN) * d->join.gflops / 1000;
         if (desired_on(m, d) && s->now[at].count < PLAN_REPLICAS_MAX) {
             s->now[at].device[s->now[at].count++] = k;
             json_array_append_new(names, json_string(d->join.name));
@@ -159,8 +162,8 @@ static json_t *module_json(struct coord *c, const struct module *m, struct snaps
     }
     module_key(m, key, sizeof(key));
     json_object_set_new(s->placement, key, names);
-    return json_pack("{s:s,s:I,s:I,s:o}", "name", key, "memory_bytes", (json_int_t)memory,
-                     "output_bytes", (json_int_t)m->output_bytes, "run_ms", run_ms);
+    return json_pack("{s:s,s:I,s:f,s:I,s:o}", "name", key, "memory_bytes", (json_int_t)memory,
+                     "gflop", gflop, "output_bytes", (json_int_t)m->output_bytes, "run_ms", run_ms);
 }
 
 static json_t *modules_json(struct coord *c, const bool *models, struct snapshot *s)

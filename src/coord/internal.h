@@ -14,6 +14,8 @@
 
 #include <stdatomic.h>
 
+#define LEFT_MAX 64
+
 struct coord {
     struct blobs *blobs;
     struct net_client *client;
@@ -26,6 +28,8 @@ struct coord {
     bool dirty;    /* something changed that the table may depend on */
     bool replan;   /* a plan is due, as `wish` says */
     struct plan_wish wish;
+    char left[LEFT_MAX][WIRE_ID_MAX]; /* a ring: devices that were let go, to be told so */
+    uint32_t left_next;
     uint64_t epoch; /* grows with all that a plan depends on, but for rates and measured figures */
     struct rates rates;
     struct moves moves;
@@ -52,6 +56,15 @@ void coord_handle_add(struct net_request *r, void *coord);
 void coord_handle_remove(struct net_request *r, void *coord);
 void coord_handle_upload(struct net_request *r, void *coord);
 void coord_handle_have(struct net_request *r, void *coord);
+
+/* orders.c */
+void coord_handle_drain(struct net_request *r, void *coord);
+void coord_handle_let_go(struct net_request *r, void *coord);
+void coord_handle_make_plan(struct net_request *r, void *coord);
+void coord_handle_plan(struct net_request *r, void *coord);
+
+/* coord.c; with the lock held.  The device is no member any more and shall not join by itself. */
+void coord_has_left(struct coord *c, const char *id);
 
 /* report.c */
 void coord_handle_models(struct net_request *r, void *coord);

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define STATUS_MOVES 8u
+
 static json_t *tasks_of(const struct model_entry *m)
 {
     json_t *tasks = json_object_get(m->model, "tasks");
@@ -142,15 +144,16 @@ static json_t *device_json(struct coord *c, const struct device *d)
     }
     double ago = d->heard_ns ? clock_ms_since(d->heard_ns) : -1;
     return json_pack(
-        "{s:s,s:s,s:s,s:s,s:b,s:I,s:I,s:I,s:I,s:i,s:i,s:f,s:s,s:s,s:f,s:i,s:i,s:I,s:o,s:o}", "id",
-        d->join.id, "name", d->join.name, "peer_url", d->join.peer_url, "public_url",
-        d->join.public_url, "alive", (int)d->alive, "memory_bytes",
-        (json_int_t)d->join.memory_bytes, "used_bytes", (json_int_t)used, "base_bytes",
-        (json_int_t)d->last.base_bytes, "footprint_bytes", (json_int_t)d->last.footprint_bytes,
-        "lanes", (int)d->join.lanes, "threads", (int)d->join.threads, "gflops", d->join.gflops,
-        "emulated", d->join.emulate, "runtime", d->join.runtime, "heard_ms_ago", ago, "running",
-        (int)d->last.running, "waiting", (int)d->last.waiting, "runner_restarts",
-        (json_int_t)d->last.runner_restarts, "modules", modules, "links", links_of(c, d));
+        "{s:s,s:s,s:s,s:s,s:b,s:b,s:b,s:I,s:I,s:I,s:I,s:i,s:i,s:f,s:s,s:s,s:f,s:i,s:i,s:I,s:o,s:o}",
+        "id", d->join.id, "name", d->join.name, "peer_url", d->join.peer_url, "public_url",
+        d->join.public_url, "alive", (int)d->alive, "draining", (int)d->draining, "leaving",
+        (int)d->leaving, "memory_bytes", (json_int_t)d->join.memory_bytes, "used_bytes",
+        (json_int_t)used, "base_bytes", (json_int_t)d->last.base_bytes, "footprint_bytes",
+        (json_int_t)d->last.footprint_bytes, "lanes", (int)d->join.lanes, "threads",
+        (int)d->join.threads, "gflops", d->join.gflops, "emulated", d->join.emulate, "runtime",
+        d->join.runtime, "heard_ms_ago", ago, "running", (int)d->last.running, "waiting",
+        (int)d->last.waiting, "runner_restarts", (json_int_t)d->last.runner_restarts, "modules",
+        modules, "links", links_of(c, d));
 }
 
 void coord_handle_devices(struct net_request *r, void *coord)
@@ -194,13 +197,14 @@ void coord_handle_status(struct net_request *r, void *coord)
         models += !staged;
         ready += !staged && servable(c, &c->fleet.models[i]);
     }
-    json_t *o = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I}", "version",
-                          S2M3_VERSION, "fleet", c->fleet.id, "table_version",
-                          (json_int_t)c->fleet.version, "devices", (int)c->fleet.device_count,
-                          "devices_alive", alive, "models", models, "models_ready", ready,
-                          "modules", (int)c->fleet.module_count, "memory_unshared_bytes",
-                          (json_int_t)unshared, "memory_shared_bytes", (json_int_t)shared,
-                          "requests", (json_int_t)requests, "errors", (json_int_t)errors);
+    json_t *o = json_pack(
+        "{s:s,s:s,s:I,s:i,s:i,s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:I,s:s,s:o}", "version", S2M3_VERSION,
+        "fleet", c->fleet.id, "table_version", (json_int_t)c->fleet.version, "devices",
+        (int)c->fleet.device_count, "devices_alive", alive, "models", models, "models_ready", ready,
+        "modules", (int)c->fleet.module_count, "memory_unshared_bytes", (json_int_t)unshared,
+        "memory_shared_bytes", (json_int_t)shared, "requests", (json_int_t)requests, "errors",
+        (json_int_t)errors, "moves_total", (json_int_t)c->moves.total, "last_plan", c->decision,
+        "moves", moves_json(&c->moves, STATUS_MOVES));
     monitor_unlock(&c->lock);
     net_reply_json(r, 200, o);
 }

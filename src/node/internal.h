@@ -49,6 +49,7 @@ struct node {
     uint32_t link_count;
     struct err join_error; /* why the last join failed */
     bool joined;
+    bool left; /* let go by the coordinator: no heartbeats any more */
     atomic_bool stop;
     uint64_t base_bytes; /* runner without modules */
     pthread_t pulse, loader;

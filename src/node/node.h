@@ -45,6 +45,10 @@ struct node_options {
     /* Adds the gateway's counters to a heartbeat; may be NULL. */
     void (*add_counters)(void *ctx, struct heartbeat *h);
     void *counters_ctx;
+    /* The coordinator has let the device go: the process should end.  Called once, on the thread of
+     * the heartbeats; may be NULL. */
+    void (*on_left)(void *ctx);
+    void *left_ctx;
 };
 
 struct node;

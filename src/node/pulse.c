@@ -160,7 +160,14 @@ static bool beat(struct node *n, struct err *e)
     heartbeat_clear(&h);
     if (!ok)
         return false;
-    if (a.unknown) {
+    if (a.left) {
+        monitor_lock(&n->lock);
+        n->joined = false;
+        n->left = true;
+        monitor_unlock(&n->lock);
+        if (n->options.on_left)
+            n->options.on_left(n->options.left_ctx);
+    } else if (a.unknown) {
         monitor_lock(&n->lock);
         n->joined = false;
         monitor_unlock(&n->lock);
@@ -195,6 +202,8 @@ void *node_pulse_run(void *node)
     int64_t links_ns = clock_deadline_ms(LINKS_FIRST_MS);
     do {
         struct err e = {0};
+        if (n->left) /* written by this thread only */
+            continue;
         bool ok = is_joined(n) ? beat(n, &e) : join(n, &e);
         if (!ok) {
             log_debug("node", "coordinator: %s", e.text);

@@ -209,6 +209,14 @@ static bool set_link(json_t *o, struct words *w, struct err *e)
     return set_number(w, "mbit", link, e) && set_number(w, "latency_ms", link, e);
 }
 
+/* "clip" for "clip" and "clip/image-classification". */
+static bool is_task_of(const json_t *request, const char *model)
+{
+    const char *mine = json_string_value(json_object_get(request, "model"));
+    size_t n = strlen(model);
+    return mine && strncmp(mine, model, n) == 0 && (!mine[n] || mine[n] == '/');
+}
+
 static bool set_rate(json_t *o, struct words *w, struct err *e)
 {
     const char *model = value_of(w, "model"), *by = plain(w);
@@ -221,7 +229,7 @@ static bool set_rate(json_t *o, struct words *w, struct err *e)
         return err_prefix(e, "what-if");
     for (size_t i = 0; i < json_array_size(requests); i++) {
         json_t *q = json_array_get(requests, i), *rate = json_object_get(q, "rate_per_s");
-        if (is_text(q, "model", model) && json_number_value(rate) > 0) {
+        if (is_task_of(q, model) && json_number_value(rate) > 0) {
             json_object_set_new(q, "rate_per_s", json_real(json_number_value(rate) * factor));
             found++;
         }

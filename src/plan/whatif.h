@@ -4,7 +4,7 @@
  *     add-device name=NAME memory=BYTES [gflops=X] [lanes=N] [mbit=X] [latency_ms=X] [like=DEVICE]
  *     remove-device NAME
  *     link A B mbit=X [latency_ms=X]
- *     rate model=NAME xFACTOR
+ *     rate model=NAME xFACTOR        also all of NAME/TASK
  * like copies the run times of a device that is there (modules whose run times were measured and
  * that have no gflop can't run on a new device otherwise); mbit links the new device to all others,
  * without it the default link counts.  The changed instance is checked by plan_instance_read().

@@ -216,8 +216,8 @@ void heartbeat_clear(struct heartbeat *m)
 
 json_t *heartbeat_answer_json(const struct heartbeat_answer *m)
 {
-    return json_pack("{s:o,s:b}", "table_version", big(m->table_version), "unknown",
-                     (int)m->unknown);
+    return json_pack("{s:o,s:b,s:b}", "table_version", big(m->table_version), "unknown",
+                     (int)m->unknown, "left", (int)m->left);
 }
 
 bool heartbeat_answer_read(const json_t *o, struct heartbeat_answer *ret, struct err *e)
@@ -225,5 +225,6 @@ bool heartbeat_answer_read(const json_t *o, struct heartbeat_answer *ret, struct
     *ret = (struct heartbeat_answer){0};
     return json_need_u64(o, "answer to heartbeat", "table_version", BYTES_MAX, &ret->table_version,
                          e) &&
-           json_opt_bool(o, "answer to heartbeat", "unknown", &ret->unknown, e);
+           json_opt_bool(o, "answer to heartbeat", "unknown", &ret->unknown, e) &&
+           json_opt_bool(o, "answer to heartbeat", "left", &ret->left, e);
 }

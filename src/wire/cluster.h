@@ -77,6 +77,7 @@ struct heartbeat {
 struct heartbeat_answer {
     uint64_t table_version; /* the node fetches the table if its own is another */
     bool unknown;           /* the coordinator does not know the device: join again */
+    bool left;              /* it is no member any more: its modules have moved, it may end */
 };
 
 json_t *join_request_json(const struct join_request *m);
