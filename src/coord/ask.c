@@ -12,6 +12,7 @@
 
 struct asked {
     char id[WIRE_ID_MAX], url[WIRE_URL_MAX];
+    uint64_t memory;
 };
 
 static bool choose_device(struct coord *c, struct asked *ret, struct err *e)
@@ -26,6 +27,7 @@ static bool choose_device(struct coord *c, struct asked *ret, struct err *e)
     if (best) {
         memcpy(ret->id, best->join.id, sizeof(ret->id));
         memcpy(ret->url, best->join.peer_url, sizeof(ret->url));
+        ret->memory = best->join.memory_bytes;
     }
     monitor_unlock(&c->lock);
     return best || err_set(e, ERR_NO_PLACE, "no device is alive to measure and hold it");
@@ -98,10 +100,10 @@ static void take_dims(struct cut *cut, const json_t *dims)
     }
 }
 
-static bool take_differences(const json_t *answer, double *difference, char *output, struct err *e)
+static bool take_differences(const json_t *answer, struct checked *to, struct err *e)
 {
     json_t *rows;
-    if (!json_need_array(answer, "check", "outputs", MODEL_PORTS_MAX, &rows, e))
+    if (!json_need_array(answer, "check", "outputs", CUT_PAIRS_MAX * MODEL_PORTS_MAX, &rows, e))
         return false;
     for (size_t i = 0; i < json_array_size(rows); i++) {
         const json_t *row = json_array_get(rows, i);
@@ -110,36 +112,81 @@ static bool take_differences(const json_t *answer, double *difference, char *out
         if (!json_need_str(row, "check", "name", &name, e) ||
             !json_need_num(row, "check", "difference", -1, 1e300, &d, e))
             return false;
-        if (*difference >= 0 && (d < 0 || d > *difference)) {
-            *difference = d;
-            (void)snprintf(output, TENSOR_NAME_MAX, "%s", name);
+        if (to->difference >= 0 && (d < 0 || d > to->difference)) {
+            to->difference = d;
+            (void)snprintf(to->output, sizeof(to->output), "%s", name);
         }
     }
     return true;
 }
 
-bool ask_check(struct coord *c, struct cut *cut, int model, double *difference,
-               char output[TENSOR_NAME_MAX], struct err *e)
+struct pair_writer {
+    const struct cut *cut;
+    int model, file;
+    struct cut_pair *pair;
+};
+
+static bool write_pair(void *ctx, const char *folder, struct err *e)
+{
+    struct pair_writer *w = ctx;
+    return cut_write_pair(w->cut, w->model, w->file, w->pair, folder, e);
+}
+
+static bool is_module(struct coord *c, const char *digest)
+{
+    monitor_lock(&c->lock);
+    bool is = fleet_module(&c->fleet, digest) != NULL;
+    monitor_unlock(&c->lock);
+    return is;
+}
+
+/* The joined pairs are there for the check only. */
+static json_t *check_pairs(struct coord *c, const struct asked *to, const struct cut *cut,
+                           int model, int file, struct err *e)
+{
+    struct cut_pair *pairs;
+    int count, written = 0;
+    if (!cut_pairs(cut, model, file, &pairs, &count, e))
+        return NULL;
+    bool ok = true;
+    while (ok && written < count) {
+        struct pair_writer w = {cut, model, file, &pairs[written]};
+        ok = blobs_write_module(c->blobs, write_pair, &w, &pairs[written].digest, e);
+        written += ok;
+    }
+    json_t *o = ok ? ask(c, to, "check", cut_check_pairs(cut, model, file, pairs, count), e) : NULL;
+    for (int i = 0; i < written; i++)
+        if (!is_module(c, pairs[i].digest.hex))
+            blobs_drop(c->blobs, pairs[i].digest.hex);
+    cut_pairs_free(pairs, count);
+    return o;
+}
+
+static bool check_file(struct coord *c, struct cut *cut, int model, int file, struct checked *ret,
+                       struct err *e)
 {
     struct asked to;
+    if (!choose_device(c, &to, e))
+        return false;
+    bool pairwise = cut_file_bytes(cut, model, file) > to.memory;
+    json_t *o = pairwise ? check_pairs(c, &to, cut, model, file, e)
+                         : ask(c, &to, "check", cut_check(cut, model, file), e);
+    bool ok = o && take_differences(o, ret, e);
+    if (ok)
+        take_dims(cut, json_object_get(o, "dims"));
+    ret->pairwise = ret->pairwise || pairwise;
+    json_decref(o);
+    return ok;
+}
+
+bool ask_check(struct coord *c, struct cut *cut, int model, struct checked *ret, struct err *e)
+{
     bool *modules = calloc((size_t)cut->module_count + 1, sizeof(*modules)), ok = modules != NULL;
-    *difference = 0;
-    output[0] = 0;
+    *ret = (struct checked){0};
     if (!ok)
         err_set(e, ERR_MEMORY, "coordinator: no memory");
-    for (int f = 0; ok && f < cut_file_count(cut, model); f++) {
-        if (!cut_file_modules(cut, model, f, modules))
-            continue;
-        if (!choose_device(c, &to, e)) {
-            ok = false;
-            break;
-        }
-        json_t *o = ask(c, &to, "check", cut_check(cut, model, f), e);
-        ok = o && take_differences(o, difference, output, e);
-        if (ok)
-            take_dims(cut, json_object_get(o, "dims"));
-        json_decref(o);
-    }
+    for (int f = 0; ok && f < cut_file_count(cut, model); f++)
+        ok = !cut_file_modules(cut, model, f, modules) || check_file(c, cut, model, f, ret, e);
     free(modules);
     return ok;
 }

@@ -9,8 +9,12 @@
 /* Has a module measured, unless it was on some device before. */
 bool ask_measure(struct coord *c, const struct cut_module *m, struct err *e);
 
-/* Has the cut files of a model compared with the files.  *difference: the largest of an output, 0
- * for equal bits, -1 where it is no number; output: whose.  Notes the sizes that dynamic dims of
+struct checked {
+    bool pairwise;                /* a file is larger than the device's memory: cut by cut */
+    double difference;            /* the largest of an output; 0: equal bits; -1: it is no number */
+    char output[TENSOR_NAME_MAX]; /* whose */
+};
+
+/* Has the cut files of a model compared with the files.  Notes the sizes that dynamic dims of
  * modules had. */
-bool ask_check(struct coord *c, struct cut *cut, int model, double *difference,
-               char output[TENSOR_NAME_MAX], struct err *e);
+bool ask_check(struct coord *c, struct cut *cut, int model, struct checked *ret, struct err *e);

@@ -2,9 +2,7 @@
 #include "coord/change.h"
 
 #include "base/clock.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "coord/ask.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -113,18 +111,15 @@ static bool differs(struct change *x, int model)
     return !same;
 }
 
-/* Makes the module a blob. */
-static bool write_module(struct change *x, int module, struct err *e)
+struct module_writer {
+    const struct cut *cut;
+    int module;
+};
+
+static bool write_module(void *ctx, const char *folder, struct err *e)
 {
-    struct coord *c = x->coord;
-    char *folder = text_format("%s/cut", blobs_dir(c->blobs));
-    bool ok = folder && file_remove_tree(folder, e) && file_make_dirs(folder, e) &&
-              cut_write(x->cut, module, folder, e) &&
-              blobs_put_module(c->blobs, folder, &x->cut->modules[module].digest, e);
-    if (folder)
-        (void)file_remove_tree(folder, NULL);
-    free(folder);
-    return ok;
+    const struct module_writer *w = ctx;
+    return cut_write(w->cut, w->module, folder, e);
 }
 
 static bool write_modules(struct change *x, int model, struct err *e)
@@ -136,7 +131,9 @@ static bool write_modules(struct change *x, int model, struct err *e)
         (void)cut_file_modules(x->cut, model, f, of_file);
         for (int i = 0; ok && i < x->cut->module_count; i++)
             if (of_file[i] && !x->cut->modules[i].digest.hex[0])
-                ok = write_module(x, i, e);
+                ok = blobs_write_module(x->coord->blobs, write_module,
+                                        &(struct module_writer){x->cut, i},
+                                        &x->cut->modules[i].digest, e);
     }
     free(of_file);
     return ok;
@@ -162,23 +159,21 @@ static bool cut_all(struct change *x, struct err *e)
 
 static bool check(struct change *x, int model, struct err *e)
 {
-    char output[TENSOR_NAME_MAX];
-    double d;
     const char *name = x->given[model]->name;
-    if (!ask_check(x->coord, x->cut, model, &d, output, e))
+    struct checked *c = &x->checked[model];
+    if (!ask_check(x->coord, x->cut, model, c, e))
         return err_prefix(e, "model '%s'", name);
-    x->differences[model] = d;
-    if (d >= 0 && d <= x->tolerance)
+    if (c->difference >= 0 && c->difference <= x->tolerance)
         return true;
-    if (d < 0)
+    if (c->difference < 0)
         return err_set(e, ERR_UNSUPPORTED,
                        "model '%s': cut into modules it answers differently (output '%s'), by no "
                        "number that a tolerance could name",
-                       name, output);
+                       name, c->output);
     return err_set(e, ERR_UNSUPPORTED,
                    "model '%s': cut into modules it answers differently, by up to %.9g (output "
-                   "'%s'); --tolerance %.9g would let that pass",
-                   name, d, output, d);
+                   "'%s'); --tolerance %.7g would let that pass",
+                   name, c->difference, c->output, c->difference * (1 + 1e-6));
 }
 
 static bool check_and_measure(struct change *x, struct err *e)
@@ -232,9 +227,10 @@ static bool stage_one(struct change *x, int model, struct err *e)
     if (!o)
         return err_set(e, ERR_MEMORY, "coordinator: no memory");
     json_object_set(o, "files", x->given[model]->files);
-    json_object_set_new(o, "checked", json_string("whole"));
-    if (x->differences[model] > 0)
-        json_object_set_new(o, "difference", json_real(x->differences[model]));
+    const struct checked *c = &x->checked[model];
+    json_object_set_new(o, "checked", json_string(c->pairwise ? "pairwise" : "whole"));
+    if (c->difference > 0)
+        json_object_set_new(o, "difference", json_real(c->difference));
     bool ok =
         rows_of(x, o, &rows, &count, e) &&
         fleet_stage(&x->coord->fleet, x->given[model]->name, json_deep_copy(o), rows, count, e);

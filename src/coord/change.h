@@ -11,6 +11,7 @@
  *
  * Threads: under coord.change, without coord.lock. */
 #pragma once
+#include "coord/ask.h"
 #include "coord/given.h"
 
 struct change {
@@ -21,7 +22,7 @@ struct change {
     double tolerance;            /* largest difference of an output that the check lets pass */
     struct cut *cut;             /* owned */
     bool moves[CUT_SOURCES_MAX]; /* takes a new form */
-    double differences[CUT_SOURCES_MAX];
+    struct checked checked[CUT_SOURCES_MAX];
     char note[ERR_TEXT_MAX]; /* why a model was cut alone; empty: it was not */
 };
 

@@ -10,7 +10,6 @@
 
 #define DYNAMIC_BYTES (4u << 20) /* reserved for an output whose size is not known beforehand */
 #define DIM_GUESS 16             /* of a dynamic dim, for the cost model */
-#define CHECK_DIM 4              /* of a dynamic dim that nothing is known of, for the check */
 
 /* ---- ports ---------------------------------------------------------------------------------- */
 
@@ -338,6 +337,13 @@ bool cut_write(const struct cut *c, int module, const char *folder, struct err *
     return ok || err_prefix(e, "module %s", m->name);
 }
 
+uint64_t cut_file_bytes(const struct cut *c, int model, int file)
+{
+    uint64_t n = 0;
+    (void)onnx_weight_bytes(c->models[model].source->files[file].onnx, &n, NULL);
+    return n;
+}
+
 int cut_file_count(const struct cut *c, int model)
 {
     return c->models[model].source->file_count;
@@ -395,82 +401,4 @@ json_t *cut_model_json(const struct cut *c, int model)
     json_object_set_new(o, "programs", programs);
     json_object_set_new(o, "dims", dims);
     return o;
-}
-
-/* ---- the check ------------------------------------------------------------------------------ */
-
-/* A dynamic dim as a request would bring it: said by the group that has the input. */
-static int64_t input_dim(const struct cut_model *m, int file, const struct port *p, int dim)
-{
-    char key[TENSOR_NAME_MAX + 16];
-    (void)snprintf(key, sizeof(key), "%s.%d", p->name, dim);
-    for (int i = 0; i < m->group_count; i++) {
-        const json_t *v = json_object_get(json_object_get(m->dims, m->groups[i].digest.hex), key);
-        if (m->groups[i].file == file && json_integer_value(v) > 0)
-            return json_integer_value(v);
-    }
-    return dim == 0 ? 1 : CHECK_DIM;
-}
-
-static json_t *check_inputs(const struct cut_model *m, int file)
-{
-    size_t count;
-    const struct port *inputs = onnx_inputs(m->source->files[file].onnx, &count);
-    json_t *list = json_array();
-    for (size_t i = 0; i < count; i++) {
-        json_t *shape = json_array();
-        for (int k = 0; k < inputs[i].shape.rank; k++) {
-            int64_t dim = inputs[i].shape.dims[k];
-            json_array_append_new(shape,
-                                  json_integer(dim > 0 ? dim : input_dim(m, file, &inputs[i], k)));
-        }
-        json_array_append_new(list, json_pack("{s:s,s:s,s:o}", "name", inputs[i].name, "dtype",
-                                              dtype_name(inputs[i].dtype), "shape", shape));
-    }
-    return list;
-}
-
-static json_t *check_ref(const struct cut *c, const struct share_model *s,
-                         const struct share_ref *r, const char *key, const char *name)
-{
-    if (!r->call)
-        return json_pack("{s:s,s:i}", key, name, "input", (int)r->index);
-    const struct cut_module *from = &c->modules[s->calls[r->index].module];
-    return json_pack("{s:s,s:i,s:s}", key, name, "call", (int)r->index, "output",
-                     from->outputs[r->output].name);
-}
-
-static json_t *check_calls(const struct cut *c, const struct share_model *s)
-{
-    json_t *calls = json_array();
-    for (size_t k = 0; k < s->call_count; k++) {
-        const struct cut_module *x = &c->modules[s->calls[k].module];
-        json_t *inputs = json_array();
-        for (int i = 0; i < x->input_count; i++)
-            json_array_append_new(
-                inputs, check_ref(c, s, &s->calls[k].inputs[i], "port", x->inputs[i].name));
-        json_array_append_new(calls,
-                              json_pack("{s:s,s:o}", "module", x->digest.hex, "inputs", inputs));
-    }
-    return calls;
-}
-
-json_t *cut_check(const struct cut *c, int model, int file)
-{
-    const struct cut_model *m = &c->models[model];
-    const struct cut_file *f = &m->source->files[file];
-    const struct share_model *s = &c->share->models[m->share[file]];
-    size_t in, out;
-    const struct port *inputs = onnx_inputs(f->onnx, &in), *outputs = onnx_outputs(f->onnx, &out);
-    json_t *ports = json_array(), *results = json_array();
-    for (size_t i = 0; i < in; i++)
-        json_array_append_new(ports,
-                              json_pack("{s:s,s:i}", "port", inputs[i].name, "input", (int)i));
-    for (size_t i = 0; i < out; i++)
-        if (s->outputs[i].call)
-            json_array_append_new(results,
-                                  check_ref(c, s, &s->outputs[i], "name", outputs[i].name));
-    return json_pack("{s:o,s:o,s:[{s:s,s:o,s:o}]}", "inputs", check_inputs(m, file), "calls",
-                     check_calls(c, s), "references", "module", f->digest.hex, "inputs", ports,
-                     "outputs", results);
 }

@@ -85,6 +85,27 @@ bool cut_file_modules(const struct cut *c, int model, int file, bool *ret);
  * digests must be there. */
 json_t *cut_check(const struct cut *c, int model, int file);
 
+/* Bytes of a file's weights. */
+uint64_t cut_file_bytes(const struct cut *c, int model, int file);
+
+#define CUT_PAIRS_MAX 1024
+
+/* Two calls of a file, `to` takes from `from`. */
+struct cut_pair {
+    size_t from, to;
+    struct digest digest;       /* of the two joined, the caller's */
+    struct share_joined joined; /* filled by cut_write_pair() */
+};
+
+/* The pairs of a file; cut_pairs_free().  Then each is written and named, and the question asked. */
+bool cut_pairs(const struct cut *c, int model, int file, struct cut_pair **ret, int *count,
+               struct err *e);
+void cut_pairs_free(struct cut_pair *pairs, int count);
+bool cut_write_pair(const struct cut *c, int model, int file, struct cut_pair *p,
+                    const char *folder, struct err *e);
+json_t *cut_check_pairs(const struct cut *c, int model, int file, const struct cut_pair *pairs,
+                        int count);
+
 /* The model as task/model.h's JSON: programs of module calls, "modules": those used.  A new
  * reference; NULL: no memory.  All digests of used modules must be there. */
 json_t *cut_model_json(const struct cut *c, int model);

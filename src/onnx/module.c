@@ -314,6 +314,8 @@ static bool add_call(struct builder *b, uint32_t model, uint32_t at, uint32_t *c
     if (!call->inputs)
         return err_set(b->w->e, ERR_MEMORY, "calls: no memory");
     call_of[at] = (uint32_t)sm->call_count++;
+    if (!call_keep(x, &call->detail, b->w->e))
+        return false;
     for (uint32_t i = 0; i < x->ports.count; i++)
         if (!ref_of(b, &b->w->models[model], x->ports.items[i], call_of, &call->inputs[i]))
             return false;

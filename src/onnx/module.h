@@ -34,3 +34,19 @@ struct module_detail {
     struct instance x;      /* owned */
     const struct wmodel *m; /* kept */
 };
+
+/* What join.c needs of a call. */
+struct call_detail {
+    uint32_t *nodes, *ports, *outputs; /* owned; as in struct instance */
+    uint32_t node_count, port_count, output_count;
+    bool borrowed;
+};
+
+/* join.c */
+bool call_keep(const struct instance *x, void **ret, struct err *e);
+void call_detail_free(void *detail);
+
+/* write.c: ports of the module agree with those of the instance. */
+bool module_write(const struct instance *x, const struct wmodel *m,
+                  const struct share_module *module, const char *const *names, const char *folder,
+                  struct err *e);

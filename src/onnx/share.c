@@ -1,7 +1,7 @@
 /* share.c - the steps of share_find() in their order, and what holds their data. */
 #include "onnx/share.h"
 
-#include "onnx/work.h"
+#include "onnx/module.h"
 
 #include <stdlib.h>
 
@@ -152,8 +152,10 @@ void share_free(struct share *s)
     if (!s)
         return;
     for (size_t i = 0; s->models && i < s->model_count; i++) {
-        for (size_t k = 0; k < s->models[i].call_count; k++)
+        for (size_t k = 0; k < s->models[i].call_count; k++) {
             free(s->models[i].calls[k].inputs);
+            call_detail_free(s->models[i].calls[k].detail);
+        }
         free(s->models[i].calls);
         free(s->models[i].modules);
         free(s->models[i].outputs);

@@ -32,6 +32,7 @@ struct share_ref {
 struct share_call {
     uint32_t module;
     struct share_ref *inputs; /* owned; one for each input of the module */
+    void *detail;             /* owned by share, for join.c */
 };
 
 struct share_model {
@@ -105,3 +106,18 @@ bool share_write(const struct share *s, size_t i, const char *folder, struct err
 /* The same, its inputs under other names: one for each, all different, none like out0. */
 bool share_write_as(const struct share *s, size_t i, const char *const *names, const char *folder,
                     struct err *e);
+
+/* Two calls of a model as one module, to compare with the two apart. */
+struct share_joined {
+    struct share_ref *inputs; /* owned: where in0, in1, ... come from */
+    size_t input_count;
+    struct share_ref *outputs; /* owned: which outputs of the two out0, out1, ... are: those that
+                                  others than the two need */
+    size_t output_count;
+};
+
+/* Writes it to FOLDER as share_write() does.  from: a call that `to` takes from.
+ * ERR_UNSUPPORTED: one of the two is made of nodes of another model. */
+bool share_write_joined(const struct share *s, size_t model, size_t from, size_t to,
+                        const char *folder, struct share_joined *ret, struct err *e);
+void share_joined_clear(struct share_joined *j);

@@ -461,10 +461,17 @@ bool share_write_as(const struct share *s, size_t i, const char *const *names, c
                     struct err *e)
 {
     const struct module_detail *d = s->modules[i].detail;
-    struct writer w = {.x = &d->x,
-                       .module = &s->modules[i],
-                       .g = d->m->g,
-                       .m = d->m->g->m,
+    return module_write(&d->x, d->m, &s->modules[i], names, folder, e);
+}
+
+bool module_write(const struct instance *x, const struct wmodel *m,
+                  const struct share_module *module, const char *const *names, const char *folder,
+                  struct err *e)
+{
+    struct writer w = {.x = x,
+                       .module = module,
+                       .g = m->g,
+                       .m = m->g->m,
                        .names = names,
                        .folder = folder,
                        .fd = -1,

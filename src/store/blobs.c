@@ -241,7 +241,7 @@ bool blobs_put(struct blobs *b, const void *data, size_t size, struct digest *re
     return ok;
 }
 
-bool blobs_put_module(struct blobs *b, const char *folder, struct digest *ret, struct err *e)
+static bool take_module(struct blobs *b, const char *folder, struct digest *ret, struct err *e)
 {
     char *file = NULL, *to = NULL;
     int fd = -1;
@@ -256,6 +256,29 @@ bool blobs_put_module(struct blobs *b, const char *folder, struct digest *ret, s
     free(file);
     free(to);
     return ok;
+}
+
+bool blobs_write_module(struct blobs *b,
+                        bool (*write)(void *ctx, const char *folder, struct err *e), void *ctx,
+                        struct digest *ret, struct err *e)
+{
+    char *folder = text_format("%s/work", b->dir);
+    if (!folder)
+        return err_set(e, ERR_MEMORY, "store: no memory");
+    bool ok = file_remove_tree(folder, e) && file_make_dirs(folder, e) && write(ctx, folder, e) &&
+              take_module(b, folder, ret, e);
+    (void)file_remove_tree(folder, NULL);
+    free(folder);
+    return ok;
+}
+
+void blobs_drop(struct blobs *b, const char *digest)
+{
+    char *path = path_of(b, "blobs", digest, NULL);
+    if (path)
+        (void)unlink(path);
+    free(path);
+    blobs_module_remove(b, digest);
 }
 
 /* Makes what of the folder is missing. */

@@ -5,6 +5,7 @@
  *   DATA/modules/<digest>/            a module as the runtime opens it: module.onnx is a hard link to
  *                                     the blob, or (store/bundle.h) weights.bin is, and module.onnx
  *                                     is written beside it
+ *   DATA/work/                        a module that is being written
  *   DATA/prepared/<digest>-<key>/     what the runtime made of it (exec/prepare.h); only swept here
  *
  * A blob appears under its name only when its bytes gave the digest; then it is never written
@@ -47,9 +48,13 @@ void blob_abandon(struct blob_transfer *t);
 /* Whole content at once. */
 bool blobs_put(struct blobs *b, const void *data, size_t size, struct digest *ret, struct err *e);
 
-/* Takes over a module that was written to FOLDER (module.onnx, and weights.bin if it has that): the
- * file that becomes the blob is moved away.  FOLDER: on the same file system. */
-bool blobs_put_module(struct blobs *b, const char *folder, struct digest *ret, struct err *e);
+/* A module that write() puts into FOLDER (module.onnx, and weights.bin if it has that) becomes a
+ * blob.  One at a time. */
+bool blobs_write_module(struct blobs *b,
+                        bool (*write)(void *ctx, const char *folder, struct err *e), void *ctx,
+                        struct digest *ret, struct err *e);
+/* Removes a blob that was written for a moment, and its module's folder. */
+void blobs_drop(struct blobs *b, const char *digest);
 
 /* Makes the module's folder from its blob and gives the folder's path (free()). */
 bool blobs_module_folder(struct blobs *b, const char *digest, char **ret, struct err *e);

@@ -91,7 +91,7 @@ static bool read_footer(int fd, const char *blob, uint64_t *offset, uint64_t *si
 {
     struct stat st;
     uint8_t footer[FOOTER_BYTES];
-    *size = 0;
+    *offset = *size = 0;
     if (fstat(fd, &st) != 0)
         return err_errno(e, ERR_IO, errno, "%s", blob);
     if (st.st_size < FOOTER_BYTES)

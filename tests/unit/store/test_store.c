@@ -52,6 +52,81 @@ static void a_transfer_goes_on_after_a_break(void **state)
     temp_remove();
 }
 
+static bool write_two(void *ctx, const char *folder, struct err *e)
+{
+    const char *weights = ctx;
+    char *graph = text_format("%s/module.onnx", folder),
+         *data = text_format("%s/weights.bin", folder);
+    bool ok = file_write_atomic(graph, "graph", 5, 0600, e) &&
+              (!weights || file_write_atomic(data, weights, strlen(weights), 0600, e));
+    free(graph);
+    free(data);
+    return ok;
+}
+
+static void expect_file(const char *folder, const char *name, const char *start, nlink_t links)
+{
+    struct err e;
+    struct stat st;
+    char *data, *path = text_format("%s/%s", folder, name);
+    size_t size;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_nlink, links);
+    assert_true(file_read(path, 1000, &data, &size, &e));
+    assert_memory_equal(data, start, strlen(start));
+    free(data);
+    free(path);
+}
+
+/* Graph and weights are one blob, and nothing of the weights is copied when it is opened. */
+static void a_module_of_two_files_is_one_blob(void **state)
+{
+    (void)state;
+    struct err e;
+    struct blobs *b;
+    struct digest two, one;
+    char *folder, *weights = strdup("the weights");
+    assert_true(blobs_open(temp_make(), &b, &e));
+    assert_true(blobs_write_module(b, write_two, weights, &two, &e));
+    assert_true(blobs_module_folder(b, two.hex, &folder, &e));
+    expect_file(folder, "module.onnx", "graph", 1);
+    expect_file(folder, "weights.bin", "the weightsgraphS2M3BNDL", 2);
+    free(folder);
+    assert_true(blobs_write_module(b, write_two, NULL, &one, &e));
+    assert_string_equal(one.hex, digest_of("graph", 5).hex);
+    assert_true(blobs_module_folder(b, one.hex, &folder, &e));
+    expect_file(folder, "module.onnx", "graph", 2);
+    free(folder);
+    blobs_drop(b, two.hex);
+    assert_false(blobs_has(b, two.hex));
+    free(weights);
+    blobs_close(b);
+    temp_remove();
+}
+
+/* A footer from outside says anything. */
+static void a_broken_bundle_is_refused(void **state)
+{
+    (void)state;
+    struct err e;
+    struct blobs *b;
+    assert_true(blobs_open(temp_make(), &b, &e));
+    static const uint64_t wrong[][2] = {{0, 0},  {0, 9},           {4, 5},
+                                        {11, 0}, {UINT64_MAX, 11}, {0, UINT64_MAX}};
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(*wrong); i++) {
+        char bytes[10 + 32] = "0123456789S2M3BNDL", *folder;
+        struct digest d;
+        memcpy(bytes + 18, &wrong[i][0], 8);
+        memcpy(bytes + 26, &wrong[i][1], 8);
+        memset(bytes + 34, 0, 8);
+        assert_true(blobs_put(b, bytes, sizeof(bytes), &d, &e));
+        assert_false(blobs_module_folder(b, d.hex, &folder, &e));
+        assert_int_equal(e.code, ERR_INVALID);
+    }
+    blobs_close(b);
+    temp_remove();
+}
+
 static void wrong_bytes_never_appear(void **state)
 {
     (void)state;
@@ -184,6 +259,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_transfer_goes_on_after_a_break),
+        cmocka_unit_test(a_module_of_two_files_is_one_blob),
+        cmocka_unit_test(a_broken_bundle_is_refused),
         cmocka_unit_test(wrong_bytes_never_appear),
         cmocka_unit_test(sweep_keeps_what_is_wanted_or_young),
         cmocka_unit_test(folders_of_modules_are_swept),
