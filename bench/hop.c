@@ -252,7 +252,7 @@ static bool module_call(void *self)
     return ok;
 }
 
-/* The output has the name "out"; the input is (1,3,18,19) float32, which is 4 KB. */
+/* The output has the name "out0"; the input is (1,3,18,19) float32, which is 4 KB. */
 static bool module_open(struct module_hop *m, char **argv)
 {
     struct shape s = {.rank = 4, .dims = {1, 3, 18, 19}};
@@ -269,7 +269,7 @@ static bool module_open(struct module_hop *m, char **argv)
     c->inputs[0].source = CALL_TENSOR;
     memcpy(c->inputs[0].port, argv[3], strlen(argv[3]) + 1);
     c->return_count = 1;
-    (void)snprintf(c->returns[0], sizeof(c->returns[0]), "out");
+    (void)snprintf(c->returns[0], sizeof(c->returns[0]), "out0");
     return tensor_new(DT_F32, &s, &c->inputs[0].tensor, NULL);
 }
 

@@ -31,15 +31,15 @@ static bool upload(const struct args *a, const struct folder *f, struct err *e)
     return true;
 }
 
-static json_t *manifest(const struct folder *f, const char *name, double tolerance)
+static json_t *manifest(const struct folder *f, const char *name, double tolerance, bool whole)
 {
     json_t *files = json_array();
     for (int i = 0; i < f->count; i++)
         json_array_append_new(files, json_pack("{s:s,s:s,s:I}", "path", f->files[i].name, "digest",
                                                f->files[i].digest.hex, "bytes",
                                                (json_int_t)f->files[i].size));
-    return json_pack("{s:s,s:o,s:f}", "name", name ? name : f->name, "files", files, "tolerance",
-                     tolerance);
+    return json_pack("{s:s,s:o,s:f,s:b}", "name", name ? name : f->name, "files", files,
+                     "tolerance", tolerance, "whole", (int)whole);
 }
 
 static void print_added(const json_t *o)
@@ -93,7 +93,8 @@ static int run_add(const struct args *a)
     const char *given = args_text(a, "tolerance");
     bool ok = (!given || parse_double("--tolerance", given, 0, TOLERANCE_MAX, &tolerance, &e)) &&
               folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
-              fleet_json(a, "POST", "/s2m3/v1/models", manifest(f, args_text(a, "name"), tolerance),
+              fleet_json(a, "POST", "/s2m3/v1/models",
+                         manifest(f, args_text(a, "name"), tolerance, args_flag(a, "whole")),
                          ADD_MS, &o, &e);
     folder_clear(f);
     free(f);
@@ -136,6 +137,7 @@ static const struct option_row add_options[] = {
     {"tolerance", OPT_TEXT, "X", "0",
      "Largest difference of an output that cutting into modules may make; 0: the same bits", NULL,
      0, 0},
+    {"whole", OPT_FLAG, NULL, NULL, "Don't cut it: each .onnx file is one module", NULL, 0, 0},
     OPTION_URL,
     OPTION_JSON,
     OPTION_CONFIG,

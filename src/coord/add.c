@@ -27,7 +27,8 @@ static bool read_manifest(struct change *x, json_t *o, const char **name, json_t
 {
     if (!json_need_str(o, "model", "name", name, e) ||
         !json_need_array(o, "model", "files", GIVEN_FILES_MAX, files, e) ||
-        !json_opt_num(o, "model", "tolerance", 0, TOLERANCE_MAX, &x->tolerance, e))
+        !json_opt_num(o, "model", "tolerance", 0, TOLERANCE_MAX, &x->tolerance, e) ||
+        !json_opt_bool(o, "model", "whole", &x->whole, e))
         return false;
     size_t n = strlen(*name);
     /* "." and ".." can't be said in a path of a URL, and "-x" not on a command line. */

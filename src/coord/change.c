@@ -34,8 +34,10 @@ static json_t *registry(struct coord *c)
     for (uint32_t i = 0; i < c->fleet.model_count; i++) {
         json_t *files = json_object_get(c->fleet.models[i].model, "files");
         if (json_is_array(files))
-            json_array_append_new(list, json_pack("{s:s,s:o}", "name", c->fleet.models[i].name,
-                                                  "files", json_deep_copy(files)));
+            json_array_append_new(
+                list, json_pack("{s:s,s:o,s:b}", "name", c->fleet.models[i].name, "files",
+                                json_deep_copy(files), "whole",
+                                json_is_true(json_object_get(c->fleet.models[i].model, "whole"))));
     }
     monitor_unlock(&c->lock);
     return list;
@@ -58,6 +60,8 @@ static bool read_registry(struct change *x, struct err *e)
         const json_t *row = json_array_get(list, i);
         const char *name = json_string_value(json_object_get(row, "name"));
         ok = given_read(x->coord, name, json_object_get(row, "files"), &x->given[x->count], e);
+        if (ok)
+            x->given[x->count]->source.whole = json_is_true(json_object_get(row, "whole"));
         if (ok && files_of(x) + x->given[x->count]->source.file_count > (int)SHARE_MODELS_MAX)
             given_free(x->given[x->count]);
         else if (ok)
@@ -228,6 +232,8 @@ static bool stage_one(struct change *x, int model, struct err *e)
         return err_set(e, ERR_MEMORY, "coordinator: no memory");
     json_object_set(o, "files", x->given[model]->files);
     const struct checked *c = &x->checked[model];
+    if (x->given[model]->source.whole)
+        json_object_set_new(o, "whole", json_true());
     json_object_set_new(o, "checked", json_string(c->pairwise ? "pairwise" : "whole"));
     if (c->difference > 0)
         json_object_set_new(o, "difference", json_real(c->difference));
@@ -363,6 +369,7 @@ bool change_add(struct change *x, const char *name, json_t *files, struct err *e
     x->adds = true;
     if (!given_read(x->coord, name, files, &x->given[0], e))
         return false;
+    x->given[0]->source.whole = x->whole;
     x->count = 1;
     if (read_registry(x, &first) && run(x, &first))
         return true;

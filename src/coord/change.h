@@ -19,6 +19,7 @@ struct change {
     struct given *given[CUT_SOURCES_MAX]; /* owned; first the model that comes, if one does */
     int count;
     bool adds;
+    bool whole;                  /* the model that comes is not to be cut */
     double tolerance;            /* largest difference of an output that the check lets pass */
     struct cut *cut;             /* owned */
     bool moves[CUT_SOURCES_MAX]; /* takes a new form */
