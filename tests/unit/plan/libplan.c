@@ -88,7 +88,7 @@ static json_t *random_calls(const uint32_t *modules, uint32_t count, bool deep)
         json_t *from = json_array();
         bool last = i + 1 == count, some = false;
         for (uint32_t k = 0; k < i; k++)
-            if (last ? !fed[k] : deep && chance(40)) {
+            if (last ? !fed[k] : deep && chance(50)) {
                 json_array_append_new(from, name("c", k));
                 fed[k] = some = true;
             }
@@ -115,7 +115,7 @@ static json_t *random_model(uint32_t index, uint32_t modules, uint32_t *ret_call
         chosen[count++] = chosen[0];
     *ret_calls = count;
     return json_pack("{s:o,s:o,s:b}", "name", name("k", index), "calls",
-                     random_calls(chosen, count, chance(40)), "answer_at_source", chance(20));
+                     random_calls(chosen, count, chance(85)), "answer_at_source", chance(20));
 }
 
 static json_t *random_request(const uint32_t *calls, uint32_t models, uint32_t devices)
