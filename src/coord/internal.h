@@ -27,6 +27,7 @@ struct coord {
     json_t *table; /* the last published one, owned */
     bool dirty;    /* something changed that the table may depend on */
     bool replan;   /* a plan is due, as `wish` says */
+    bool placing;  /* a plan is due or being made because the fleet has changed; see wire/table.h */
     struct plan_wish wish;
     char left[LEFT_MAX][WIRE_ID_MAX]; /* a ring: devices that were let go, to be told so */
     uint32_t left_next;

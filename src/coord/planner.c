@@ -243,7 +243,7 @@ void coord_ask_plan(struct coord *c, const char *format, ...)
     va_end(args);
     c->wish.partial = true;
     c->wish.rates_only = false;
-    c->replan = true;
+    c->replan = c->placing = true;
     c->epoch++;
     coord_touch(c);
 }
@@ -314,6 +314,12 @@ void *coord_planner_run(void *coord)
         /* What can't be planned stays where it is. */
         if (!coord_plan(c, &w, &e))
             log_debug("coord", "plan (%s): %s", w.cause, e.text);
+        monitor_lock(&c->lock);
+        if (!c->replan && c->placing) {
+            c->placing = false;
+            coord_touch(c);
+        }
+        monitor_unlock(&c->lock);
     }
     return NULL;
 }

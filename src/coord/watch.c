@@ -103,6 +103,7 @@ static json_t *renew(struct coord *c, struct err *e)
     if (!t)
         return NULL;
     t->version = c->fleet.version;
+    t->placing = c->placing;
     json_t *o = table_to_json(t);
     table_unref(t);
     if (!o || same_content(o, c->table)) {

@@ -45,8 +45,8 @@ int book_model(const struct book *b, const char *name);
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
                  const int *from, int from_count, double bytes, const bool *banned, struct err *e);
 /* For how many ms since it came a request may wait for the module to get a place, by the next table
- * or from a device that comes back: ROUTE_LOAD_MS while it is on its way to one, ROUTE_NOTICE_MS
- * while the coordinator may not have noticed yet that a device is gone, else 0. */
+ * or from a device that comes back: ROUTE_LOAD_MS while places are worked out or it is on its way to
+ * one, ROUTE_NOTICE_MS while the coordinator may not have noticed yet that a device is gone, else 0. */
 #define ROUTE_LOAD_MS 15000
 #define ROUTE_NOTICE_MS (2 * CLUSTER_DEAD_MS)
 int route_hope_ms(struct gateway *g, const struct table *t, const struct table_module *m);

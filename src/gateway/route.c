@@ -47,6 +47,8 @@ static const char *holders(const struct table *t, const struct table_module *m, 
 int route_hope_ms(struct gateway *g, const struct table *t, const struct table_module *m)
 {
     int hope = 0;
+    if (t->placing)
+        return ROUTE_LOAD_MS;
     for (uint32_t i = 0; i < m->replica_count; i++) {
         const struct table_replica *r = &m->replicas[i];
         const struct table_device *d = &t->devices[r->device];

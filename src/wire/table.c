@@ -97,9 +97,10 @@ json_t *table_to_json(const struct table *t)
         json_array_append_new(links, json_pack("{s:i,s:i,s:f,s:f}", "a", (int)t->links[i].a, "b",
                                                (int)t->links[i].b, "latency_ms",
                                                t->links[i].latency_ms, "mbit", t->links[i].mbit));
-    return json_pack("{s:I,s:s,s:s,s:o,s:o,s:o,s:o}", "version", (json_int_t)t->version, "fleet",
-                     t->fleet, "coordinator_url", t->coordinator_url, "devices", devices, "modules",
-                     modules, "models", models, "links", links);
+    return json_pack("{s:I,s:s,s:s,s:b,s:o,s:o,s:o,s:o}", "version", (json_int_t)t->version,
+                     "fleet", t->fleet, "coordinator_url", t->coordinator_url, "placing",
+                     (int)t->placing, "devices", devices, "modules", modules, "models", models,
+                     "links", links);
 }
 
 /* ---- reading ------------------------------------------------------------------------------ */
@@ -287,7 +288,7 @@ struct table *table_from_json(const json_t *root, struct err *e)
         !copy_text(root, "table", "fleet", t->fleet, sizeof(t->fleet), e) ||
         !copy_text(root, "table", "coordinator_url", t->coordinator_url, sizeof(t->coordinator_url),
                    e) ||
-        !read_rows(root, t, e)) {
+        !json_opt_bool(root, "table", "placing", &t->placing, e) || !read_rows(root, t, e)) {
         table_unref(t);
         return NULL;
     }

@@ -59,6 +59,8 @@ struct table {
     char fleet
         [WIRE_ID_MAX]; /* id of the coordinator's state: versions of another fleet don't compare */
     char coordinator_url[WIRE_URL_MAX];
+    bool
+        placing; /* a device came or went: places are being worked out, a table with them follows */
     struct table_device *devices;
     uint32_t device_count;
     struct table_module *modules;

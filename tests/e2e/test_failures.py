@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 
-from conftest import BINARY, MODELS, Fleet, ask, best, cases, model_folders, run, until
+from conftest import BINARY, MODELS, Device, Fleet, ask, best, cases, model_folders, run, until
 
 CLIENTS = 20
 
@@ -116,11 +116,15 @@ def test_when_nobody_is_left_it_is_said_at_once(fleet: Fleet) -> None:
     first = ask(other, case, fresh=True)  # waits while the coordinator may not have noticed
     assert first.status == 503 and "holder" in first.json()["error"], first.body
     until(lambda: fleet.get("/s2m3/v1/status")["devices_alive"] == 1, 20, "the death to be noticed")
-    for device in (fleet.devices[0], other):
+
+    def said_at_once(device: Device) -> bool:
         answer = ask(device, case, fresh=True)
         reason = answer.json()["error"]
         assert answer.status == 503 and "holder" in reason and "module '" in reason, reason
-        assert float(answer.headers["S2M3-Latency-Ms"]) < 4000, answer.headers
+        return float(answer.headers["S2M3-Latency-Ms"]) < 1000
+
+    for device in (fleet.devices[0], other):
+        until(lambda: said_at_once(device), 60, "an error without waiting")
     text = run(BINARY, "modules", "--url", fleet.devices[0].public_url).stdout
     assert "holder (absent)" in text, text
 
