@@ -2,12 +2,12 @@
  *
  * Needs no fleet and runs no model.  A MODEL is a folder (all its .onnx files of one dtype) or one
  * .onnx file; a folder of several files is one model whose calls are those of its files. */
+#include "cli/inspect.h"
 #include "base/file.h"
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
 #include "cli/folder.h"
-#include "onnx/share.h"
 #include "task/model.h"
 
 #include <math.h>
@@ -18,25 +18,6 @@
 
 #define SIDE_FILE_MAX ((size_t)64 << 20)
 #define MIN_SHARE_DEFAULT "1M"
-
-/* One MODEL of the command line: a run of graphs. */
-struct item {
-    char name[192];
-    const char *path;    /* borrowed from the command line */
-    size_t first, count; /* graphs */
-    json_t *tasks;       /* owned */
-    uint64_t source_bytes;
-};
-
-struct inspection {
-    const struct args *a;
-    struct onnx *graphs[SHARE_MODELS_MAX]; /* owned */
-    char *files[SHARE_MODELS_MAX];         /* owned: name within the model */
-    size_t graph_count;
-    struct item items[SHARE_MODELS_MAX];
-    size_t item_count;
-    struct share *share; /* owned */
-};
 
 /* ---- reading ---- */
 
@@ -222,7 +203,7 @@ static bool read_all(struct inspection *x, struct err *e)
 
 /* ---- figures ---- */
 
-static bool item_has(const struct inspection *x, const struct item *item, size_t module)
+bool inspect_item_has(const struct inspection *x, const struct item *item, size_t module)
 {
     for (size_t i = 0; i < item->count; i++)
         if (x->share->modules[module].models >> (item->first + i) & 1)
@@ -235,12 +216,12 @@ static uint64_t unshared_bytes(const struct inspection *x)
     uint64_t sum = 0;
     for (size_t i = 0; i < x->item_count; i++)
         for (size_t k = 0; k < x->share->module_count; k++)
-            if (item_has(x, &x->items[i], k))
+            if (inspect_item_has(x, &x->items[i], k))
                 sum += x->share->modules[k].weight_bytes;
     return sum;
 }
 
-static const char *role_name(enum share_role role)
+const char *inspect_role(enum share_role role)
 {
     static const char *const names[] = {"encoder", "head", "decoder", "other"};
     return names[role];
@@ -254,6 +235,17 @@ static json_t *modality_names(uint32_t bits)
         if (bits >> i & 1)
             json_array_append_new(list, json_string(names[i]));
     return list;
+}
+
+void inspect_modalities(uint32_t bits, char *ret, size_t size)
+{
+    json_t *kinds = modality_names(bits);
+    size_t n = 0;
+    ret[0] = 0;
+    for (size_t k = 0; k < json_array_size(kinds) && n < size; k++)
+        n += (size_t)snprintf(ret + n, size - n, "%s%s", k ? "+" : "",
+                              json_string_value(json_array_get(kinds, k)));
+    json_decref(kinds);
 }
 
 /* ---- JSON ---- */
@@ -328,11 +320,11 @@ static json_t *module_json(const struct inspection *x, size_t at)
     const struct share_module *m = &x->share->modules[at];
     json_t *models = json_array();
     for (size_t i = 0; i < x->item_count; i++)
-        if (item_has(x, &x->items[i], at))
+        if (inspect_item_has(x, &x->items[i], at))
             json_array_append_new(models, json_string(x->items[i].name));
     json_t *gflops = isfinite(m->flops) ? json_real(m->flops / 1e9) : json_null();
     return json_pack("{s:s,s:o,s:s,s:s,s:o,s:I,s:I,s:o,s:o,s:o}", "digest", m->digest.hex,
-                     "modalities", modality_names(m->modalities), "role", role_name(m->role),
+                     "modalities", modality_names(m->modalities), "role", inspect_role(m->role),
                      "proof", m->by_pattern ? "pattern" : "exact", "models", models, "nodes",
                      (json_int_t)m->nodes, "weight_bytes", (json_int_t)m->weight_bytes, "inputs",
                      ports_json(m->inputs, m->input_count), "outputs",
@@ -347,16 +339,40 @@ static const char *item_of(const struct inspection *x, size_t graph)
     return "";
 }
 
+/* The whole sentence; false: the two are parts of one model. */
+static bool near_text(const struct inspection *x, const struct share_near *n, char *ret,
+                      size_t size)
+{
+    const char *one = item_of(x, n->models[0]), *two = item_of(x, n->models[1]);
+    char bytes[32];
+    if (one == two)
+        return false;
+    (void)format_bytes(bytes, sizeof(bytes), (double)n->bytes);
+    if (n->kind == SHARE_NEAR_CHANGED)
+        (void)snprintf(ret, size, "`%s` differs from `%s` %s", two, one, n->why);
+    else if (n->kind == SHARE_NEAR_ROUNDING)
+        (void)snprintf(ret, size, "`%s` %s (those of `%s`)", two, n->why, one);
+    else
+        (void)snprintf(ret, size, "`%s` and `%s` have %u more tensors in common (%s): %s", one, two,
+                       n->tensors, bytes, n->why);
+    return true;
+}
+
 static json_t *near_json(const struct inspection *x)
 {
+    static const char *const kinds[] = {"form", "changed", "rounding"};
     json_t *list = json_array();
     for (size_t i = 0; i < x->share->near_count; i++) {
         const struct share_near *n = &x->share->near[i];
-        const char *one = item_of(x, n->models[0]), *two = item_of(x, n->models[1]);
-        if (one != two)
-            json_array_append_new(list, json_pack("{s:[ss],s:I,s:I,s:s}", "models", one, two,
-                                                  "tensors", (json_int_t)n->tensors, "bytes",
-                                                  (json_int_t)n->bytes, "why", n->why));
+        char text[768];
+        if (!near_text(x, n, text, sizeof(text)))
+            continue;
+        json_t *o = json_pack("{s:[ss],s:s,s:I,s:I,s:s}", "models", item_of(x, n->models[0]),
+                              item_of(x, n->models[1]), "kind", kinds[n->kind], "tensors",
+                              (json_int_t)n->tensors, "bytes", (json_int_t)n->bytes, "why", text);
+        if (n->kind == SHARE_NEAR_CHANGED)
+            json_object_set_new(o, "of", json_integer(n->of));
+        json_array_append_new(list, o);
     }
     return list;
 }
@@ -389,7 +405,7 @@ static void list_models(const struct inspection *x, size_t module, char *buf, si
     size_t n = 0;
     buf[0] = 0;
     for (size_t i = 0; i < x->item_count && n < size; i++)
-        if (item_has(x, &x->items[i], module))
+        if (inspect_item_has(x, &x->items[i], module))
             n += (size_t)snprintf(buf + n, size - n, "%s%s", n ? ", " : "", x->items[i].name);
 }
 
@@ -406,14 +422,9 @@ static void print_modules(const struct inspection *x)
         (void)format_bytes(bytes, sizeof(bytes), (double)m->weight_bytes);
         if (isfinite(m->flops))
             (void)snprintf(flops, sizeof(flops), "%.3g", m->flops / 1e9);
-        json_t *kinds = modality_names(m->modalities);
-        size_t n = 0;
-        for (size_t k = 0; k < json_array_size(kinds) && n < sizeof(of); k++)
-            n += (size_t)snprintf(of + n, sizeof(of) - n, "%s%s", k ? "+" : "",
-                                  json_string_value(json_array_get(kinds, k)));
-        json_decref(kinds);
+        inspect_modalities(m->modalities, of, sizeof(of));
         list_models(x, i, models, sizeof(models));
-        const char *cells[] = {digest, role_name(m->role), of, nodes, bytes, flops, models};
+        const char *cells[] = {digest, inspect_role(m->role), of, nodes, bytes, flops, models};
         text_table_row(t, cells);
     }
     text_table_print(t);
@@ -438,13 +449,13 @@ static void print_text(const struct inspection *x)
     text_table_print(t);
     printf("\n");
     print_modules(x);
+    bool said = false;
     for (size_t i = 0; i < x->share->near_count; i++) {
-        const struct share_near *n = &x->share->near[i];
-        char bytes[32];
-        if (item_of(x, n->models[0]) != item_of(x, n->models[1]))
-            printf("%s%s and %s have %u more tensors in common (%s): %s\n", i ? "" : "\n",
-                   item_of(x, n->models[0]), item_of(x, n->models[1]), n->tensors,
-                   format_bytes(bytes, sizeof(bytes), (double)n->bytes), n->why);
+        char text[768];
+        if (!near_text(x, &x->share->near[i], text, sizeof(text)))
+            continue;
+        printf("%s%s\n", said ? "" : "\n", text);
+        said = true;
     }
     printf("\nWithout sharing %s, with sharing %s: %.1f %% saved\n",
            format_bytes(apart, sizeof(apart), (double)unshared_bytes(x)),
@@ -478,9 +489,11 @@ static int run_inspect(const struct args *a)
     struct share_options o = {.min_share = args_bytes(a, "min-share"), .fixed_axes = true};
     bool ok = read_all(x, &e) && share_find_as(x->graphs, x->graph_count, &o, &x->share, &e) &&
               (!dir || write_modules(x, dir, &e));
+    const char *picture = args_text(a, "dot");
+    ok = ok && (!picture || inspect_dot(x, picture, &e));
     if (ok && args_flag(a, "json"))
         print_json(x);
-    else if (ok)
+    else if (ok && !(picture && strcmp(picture, "-") == 0))
         print_text(x);
     share_free(x->share);
     for (size_t i = 0; i < x->graph_count; i++) {
@@ -498,6 +511,9 @@ static const struct option_row inspect_options[] = {
     {"min-share", OPT_BYTES, "BYTES", MIN_SHARE_DEFAULT,
      "Bytes that sharing must save to make a module; 0: whatever is common", NULL, 0, 0},
     {"write", OPT_TEXT, "DIR", NULL, "Write each module to DIR/DIGEST/module.onnx", NULL, 0, 0},
+    {"dot", OPT_TEXT, "FILE", NULL,
+     "Draw the modules: in graphviz's language (- for standard output), or a picture to FILE.svg",
+     NULL, 0, 0},
     {"dtype", OPT_TEXT, "TYPE", "fp32", "Which files of a folder: fp32, fp16, int8, q4, ...", NULL,
      0, 0},
 };
@@ -505,7 +521,7 @@ static const struct option_row inspect_options[] = {
 extern const struct command command_inspect;
 const struct command command_inspect = {
     .name = "inspect",
-    .usage = "[--json] [--min-share BYTES] [--write DIR] MODEL...",
+    .usage = "[--json] [--min-share BYTES] [--write DIR] [--dot FILE] MODEL...",
     .summary = "Show the modules of models and what they share",
     .more = "MODEL is a folder or an .onnx file.  Nothing is run and no fleet is needed.",
     .options = inspect_options,

@@ -691,7 +691,7 @@ static bool adopt_guest(struct work *w, uint32_t guest)
 }
 
 /* The runtime fuses more when it knows all of a batch's dims, and its last bits are then others. */
-static bool keeps_bits(const struct onnx *m)
+bool adopt_keeps_bits(const struct onnx *m)
 {
     for (size_t i = 0; i < m->input_count; i++)
         if (m->inputs[i].shape.rank > 0 && m->inputs[i].shape.dims[0] >= 0)
@@ -711,7 +711,7 @@ bool work_adopt(struct work *w)
             }
         done |= (uint64_t)1 << next;
         if (!((w->whole | w->apart) >> next & 1) &&
-            (w->fixed_axes || keeps_bits(w->models[next].g->m)) && !adopt_guest(w, next))
+            (w->fixed_axes || adopt_keeps_bits(w->models[next].g->m)) && !adopt_guest(w, next))
             return false;
     }
     return true;

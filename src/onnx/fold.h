@@ -123,6 +123,9 @@ bool eval_node(const struct onnx *m, const struct gnode *n, const struct fconst 
 bool signature_of(struct fgraph *g, uint32_t node, uint32_t *ret_sig, uint32_t extra[4],
                   uint32_t *ret_extra, struct err *e);
 bool signature_layer_norm(struct fgraph *g, float epsilon, uint32_t *ret_sig, struct err *e);
+/* In words, which attribute two signatures of one operator differ in: "epsilon: 1e-05 and 1e-06". */
+void signature_difference(const struct known *k, uint32_t one, uint32_t two, char *ret,
+                          size_t size);
 /* captures of a node in the order in which its sub-graphs use them first */
 bool signature_captures(const struct onnx *m, const struct gnode *n, uint32_t *ret, struct err *e);
 

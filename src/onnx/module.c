@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NEAR_MIN 4096u /* bytes of a constant that is worth a word */
-
 struct builder {
     struct work *w;
     struct share *s;
@@ -379,113 +377,6 @@ static bool make_calls(struct builder *b, uint32_t model, uint32_t first, uint32
     return ok;
 }
 
-/* ---- near misses ---- */
-
-/* A node of a model that uses a constant; ONNX_NONE: none. */
-static uint32_t user_of(const struct wmodel *m, uint32_t constant)
-{
-    for (uint32_t i = 0; i < m->g->nodes.count; i++)
-        for (uint32_t k = 0; !m->g->nodes.items[i].dead && k < m->g->nodes.items[i].in_count; k++) {
-            const struct fvalue *v = fnode_in(m->g, &m->g->nodes.items[i], k);
-            if (v->kind == FV_CONST && v->index == constant)
-                return i;
-        }
-    return ONNX_NONE;
-}
-
-/* Bits of the models that use each constant, and of those that have it in a shared module. */
-static bool const_users(struct builder *b, uint64_t *users, uint64_t *shared)
-{
-    struct work *w = b->w;
-    for (uint32_t k = 0; k < w->model_count; k++) {
-        const struct fgraph *g = w->models[k].g;
-        for (uint32_t i = 0; i < g->nodes.count; i++)
-            for (uint32_t j = 0; !g->nodes.items[i].dead && j < g->nodes.items[i].in_count; j++)
-                if (fnode_in(g, &g->nodes.items[i], j)->kind == FV_CONST)
-                    users[fnode_in(g, &g->nodes.items[i], j)->index] |= (uint64_t)1 << k;
-    }
-    for (uint32_t i = 0; i < b->count; i++) {
-        const struct instance *x = &b->list[i];
-        uint64_t models = b->s->modules[x->module].models;
-        const struct fgraph *g = w->models[x->model].g;
-        for (uint32_t k = 0; models & (models - 1) && k < x->nodes.count; k++)
-            for (uint32_t j = 0; j < g->nodes.items[x->nodes.items[k]].in_count; j++) {
-                const struct fvalue *v = fnode_in(g, &g->nodes.items[x->nodes.items[k]], j);
-                if (v->kind == FV_CONST)
-                    shared[v->index] |= models;
-            }
-    }
-    return true;
-}
-
-static void explain(const struct builder *b, uint32_t constant, struct share_near *near)
-{
-    const struct wmodel *x = &b->w->models[near->models[0]], *y = &b->w->models[near->models[1]];
-    uint32_t nx = user_of(x, constant), ny = user_of(y, constant);
-    if (nx == ONNX_NONE || ny == ONNX_NONE)
-        return;
-    const struct wclass *a = &b->w->classes.items[x->cls[nx]],
-                        *c = &b->w->classes.items[y->cls[ny]];
-    char one[SPAN_TEXT_SIZE], two[SPAN_TEXT_SIZE];
-    span_text(b->w->known.sigs.items[a->sig].op, one);
-    span_text(b->w->known.sigs.items[c->sig].op, two);
-    if (strcmp(one, two) != 0)
-        (void)snprintf(near->why, sizeof(near->why),
-                       "the same weights are used by other operators: %s and %s", one, two);
-    else if (a->sig != c->sig)
-        (void)snprintf(near->why, sizeof(near->why),
-                       "the same weights, but %s has other attributes", one);
-    else if (a != c)
-        (void)snprintf(
-            near->why, sizeof(near->why),
-            "the same weights from a %s on, but what comes before it is computed differently", one);
-    else
-        (void)snprintf(near->why, sizeof(near->why),
-                       "the same part, but too small to be a module of its own");
-}
-
-static bool near_pair(struct builder *b, uint32_t x, uint32_t y, const uint64_t *users,
-                      const uint64_t *shared, uint32_t *capacity)
-{
-    struct share_near near = {.models = {x, y}};
-    uint64_t both = (uint64_t)1 << x | (uint64_t)1 << y;
-    uint32_t first = ONNX_NONE;
-    for (uint32_t i = 0; i < b->w->known.consts.count; i++) {
-        const struct fconst *c = &b->w->known.consts.items[i];
-        if ((users[i] & both) != both || (shared[i] & both) == both || c->bytes < NEAR_MIN)
-            continue;
-        near.tensors++;
-        near.bytes += c->bytes;
-        if (first == ONNX_NONE)
-            first = i;
-    }
-    if (first == ONNX_NONE)
-        return true;
-    explain(b, first, &near);
-    uint32_t count = (uint32_t)b->s->near_count;
-    if (!pool_room((void **)&b->s->near, &count, capacity, sizeof(near), 1,
-                   SHARE_MODELS_MAX * SHARE_MODELS_MAX, "near misses", b->w->e))
-        return false;
-    b->s->near[count - 1] = near;
-    b->s->near_count = count;
-    return true;
-}
-
-static bool near_misses(struct builder *b)
-{
-    uint64_t *users = calloc(b->w->known.consts.count + 1u, sizeof(*users));
-    uint64_t *shared = calloc(b->w->known.consts.count + 1u, sizeof(*shared));
-    uint32_t capacity = 0;
-    bool ok = (users && shared) || err_set(b->w->e, ERR_MEMORY, "near misses: no memory");
-    ok = ok && const_users(b, users, shared);
-    for (uint32_t x = 0; ok && x < b->w->model_count; x++)
-        for (uint32_t y = x + 1; ok && y < b->w->model_count; y++)
-            ok = near_pair(b, x, y, users, shared, &capacity);
-    free(users);
-    free(shared);
-    return ok;
-}
-
 /* ---- all ---- */
 
 static void sums(struct share *s)
@@ -544,7 +435,7 @@ static bool run(struct builder *b)
         ok = make_calls(b, i, at, end);
         at = end;
     }
-    ok = ok && near_misses(b);
+    ok = ok && near_misses(b->w, b->s, b->list, b->count);
     if (ok) {
         sums(b->s);
         hand_over(b);

@@ -30,6 +30,9 @@ bool instance_original(struct work *w, struct instance *x);
 bool instance_is_port(const struct work *w, const struct wmodel *m, const uint8_t *inside,
                       uint32_t value);
 
+/* near.c */
+bool near_misses(struct work *w, struct share *s, const struct instance *list, uint32_t count);
+
 struct module_detail {
     struct instance x;      /* owned */
     const struct wmodel *m; /* kept */

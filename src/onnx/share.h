@@ -65,12 +65,19 @@ struct share_module {
 /* In this order they are named. */
 enum share_modality { SHARE_IMAGE = 1, SHARE_AUDIO = 2, SHARE_TEXT = 4, SHARE_TENSOR = 8 };
 
-/* Weights that two models have both, and no common module holds. */
+enum share_near_kind {
+    SHARE_NEAR_FORM,     /* weights that both have, and no common module holds */
+    SHARE_NEAR_CHANGED,  /* weights of models[1] whose like in models[0] has other content */
+    SHARE_NEAR_ROUNDING, /* parts of models[1] that models[0] computes: see fixed_axes */
+};
+
+/* What two models nearly share.  Layers are told by names, for people. */
 struct share_near {
     uint32_t models[2];
-    uint32_t tensors;
+    enum share_near_kind kind;
+    uint32_t tensors, of; /* CHANGED: of so many weights of models[1] */
     uint64_t bytes;
-    char why[256];
+    char why[256]; /* CHANGED: "in 2 of 148 weights, from layer 10 on" */
 };
 
 struct share {

@@ -14,6 +14,7 @@
 #include "base/num.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -565,4 +566,114 @@ bool signature_layer_norm(struct fgraph *g, float epsilon, uint32_t *ret_sig, st
     }
     sign_done(&s);
     return ok;
+}
+
+/* ---- differences, for people ---- */
+
+/* A signature's attributes one after the other. */
+struct sig_attr {
+    struct span name, value;
+    int64_t type;
+};
+
+static bool take(struct span *s, void *to, size_t size)
+{
+    if (s->size < size)
+        return false;
+    memcpy(to, s->data, size);
+    *s = (struct span){s->data + size, s->size - size};
+    return true;
+}
+
+static bool take_span(struct span *s, struct span *ret)
+{
+    uint64_t size;
+    if (!take(s, &size, sizeof(size)) || size > s->size)
+        return false;
+    *ret = (struct span){s->data, (size_t)size};
+    *s = (struct span){s->data + size, s->size - (size_t)size};
+    return true;
+}
+
+/* false: at the end, or at one whose value is not of a simple form. */
+static bool take_attr(struct span *s, struct sig_attr *ret)
+{
+    struct span ref, rest = *s;
+    if (!take_span(&rest, &ret->name) || !take(&rest, &ret->type, sizeof(ret->type)) ||
+        !take_span(&rest, &ref) || ref.size)
+        return false;
+    *s = rest;
+    if (ret->type == AT_INT) {
+        ret->value = (struct span){s->data, sizeof(int64_t)};
+        int64_t ignored;
+        return take(s, &ignored, sizeof(ignored));
+    }
+    return (ret->type == AT_FLOAT || ret->type == AT_STRING || ret->type == AT_FLOATS ||
+            ret->type == AT_INTS) &&
+           take_span(s, &ret->value);
+}
+
+static bool find_attr(struct span sig, struct span name, struct sig_attr *ret)
+{
+    struct span ignored;
+    int64_t era;
+    if (!take_span(&sig, &ignored) || !take_span(&sig, &ignored) || !take(&sig, &era, sizeof(era)))
+        return false;
+    while (take_attr(&sig, ret))
+        if (!name.data || span_equal(ret->name, name))
+            return true;
+    return false;
+}
+
+static void say_value(struct span op, struct span name, const struct sig_attr *a, char *ret,
+                      size_t size)
+{
+    float f;
+    int64_t i;
+    (void)snprintf(ret, size, "the default");
+    for (size_t k = 0; !a && k < ARRAY_LEN(defaults); k++)
+        if (span_is(op, defaults[k].op) && span_is(name, defaults[k].attr) &&
+            defaults[k].kind == D_FLOAT)
+            (void)snprintf(ret, size, "%g", (double)defaults[k].f);
+    if (a && a->type == AT_FLOAT && a->value.size == sizeof(f)) {
+        memcpy(&f, a->value.data, sizeof(f));
+        (void)snprintf(ret, size, "%g", (double)f);
+    } else if (a && a->type == AT_INT) {
+        memcpy(&i, a->value.data, sizeof(i));
+        (void)snprintf(ret, size, "%lld", (long long)i);
+    } else if (a) {
+        (void)snprintf(ret, size, "other values");
+    }
+}
+
+static struct span signature_bytes(const struct known *k, uint32_t sig)
+{
+    const struct intern_key *key = &k->sig_ids.keys[sig];
+    return (struct span){(const uint8_t *)key->data, key->size};
+}
+
+void signature_difference(const struct known *k, uint32_t one, uint32_t two, char *ret, size_t size)
+{
+    struct span sides[2] = {signature_bytes(k, one), signature_bytes(k, two)}, ignored;
+    char name[64], values[2][48];
+    (void)snprintf(ret, size, "attributes");
+    for (int side = 0; side < 2; side++) {
+        struct span s = sides[side];
+        struct sig_attr a, b;
+        int64_t era;
+        if (!take_span(&s, &ignored) || !take_span(&s, &ignored) || !take(&s, &era, sizeof(era)))
+            return;
+        while (take_attr(&s, &a)) {
+            bool had = find_attr(sides[!side], a.name, &b);
+            if (had && b.type == a.type && span_equal(a.value, b.value))
+                continue;
+            struct span op = k->sigs.items[one].op;
+            (void)snprintf(name, sizeof(name), "%.*s", (int)num_min(a.name.size, 60),
+                           (const char *)a.name.data);
+            say_value(op, a.name, &a, values[side], sizeof(values[0]));
+            say_value(op, a.name, had ? &b : NULL, values[!side], sizeof(values[0]));
+            (void)snprintf(ret, size, "%s: %s and %s", name, values[0], values[1]);
+            return;
+        }
+    }
 }

@@ -109,6 +109,9 @@ bool work_modules(struct work *w, struct share *s);     /* module.c */
 void module_detail_free(void *detail);
 void work_clear(struct work *w);
 
+/* adopt.c: whether a model's answers are the same bits with modules of a dynamic export. */
+bool adopt_keeps_bits(const struct onnx *m);
+
 /* Modality of a model's input, for people. */
 enum share_modality colour_kind(const struct onnx *m, uint32_t input);
 

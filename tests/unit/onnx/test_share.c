@@ -264,6 +264,34 @@ static void near_misses_are_named(void **state)
     found_done(&f);
 }
 
+static const char *why_of(const char *one, const char *two, enum share_near_kind kind)
+{
+    static char why[256];
+    const char *names[] = {one, two};
+    struct found f = find_in(2, names, 0);
+    why[0] = 0;
+    for (size_t i = 0; i < f.share->near_count; i++)
+        if (f.share->near[i].kind == kind)
+            (void)snprintf(why, sizeof(why), "%s", f.share->near[i].why);
+    found_done(&f);
+    return why;
+}
+
+/* Wide enough that their weights are worth a word. */
+static void near_misses_say_why(void **state)
+{
+    (void)state;
+    assert_string_equal(why_of("wide_a", "wide_eps", SHARE_NEAR_FORM),
+                        "same weights, other epsilon: 1e-05 and 1e-06 (LayerNormalization), from "
+                        "layer 0 on");
+    assert_string_equal(why_of("wide_a", "wide_act", SHARE_NEAR_FORM),
+                        "same weights, other activation: Relu and Tanh, from layer 0 on");
+    /* 2 products and 2 vectors of a norm and a bias in each of 3 layers, and the entry and head */
+    assert_string_equal(why_of("wide_a", "wide_changed", SHARE_NEAR_CHANGED),
+                        "in 5 of 17 weights, all in layer 1");
+    assert_string_equal(why_of("wide_a", "wide_changed", SHARE_NEAR_FORM), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +309,7 @@ int main(void)
         cmocka_unit_test(small_gains_make_no_module),
         cmocka_unit_test(writes_modules),
         cmocka_unit_test(near_misses_are_named),
+        cmocka_unit_test(near_misses_say_why),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
