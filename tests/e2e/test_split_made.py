@@ -1,0 +1,107 @@
+"""Models made for the purpose: one that no device could hold whole, and two whose split costs bits."""
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from conftest import BINARY, HELD_OUT, MODELS, Fleet, call, read64, run
+
+WIDTH = 1024
+PICTURE = 3 * 28 * 28
+
+
+def weights(seed: int, *shape: int) -> numpy.ndarray:
+    return (numpy.random.default_rng(seed).normal(size=shape) / numpy.sqrt(shape[0])).astype(numpy.float32)
+
+
+def save(folder: Path, nodes: list, inputs: list, outputs: list, tensors: dict[str, numpy.ndarray]) -> Path:
+    """A folder with model.onnx, labels, and the demonstration's side files."""
+    (folder / "onnx").mkdir(parents=True)
+    graph = helper.make_graph([helper.make_node(op, i, o, **a) for op, i, o, a in nodes], "made", inputs, outputs,
+                              [numpy_helper.from_array(v, n) for n, v in tensors.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, folder / "onnx" / "model.onnx")
+    classes = outputs[0].type.tensor_type.shape.dim[1].dim_value
+    (folder / "config.json").write_text(json.dumps({"id2label": {str(i): f"c{i}" for i in range(classes)}}))
+    for name in ("preprocessor_config.json", "tokenizer.json"):
+        shutil.copy(MODELS / "garment-vqa" / name, folder / name)
+    return folder
+
+
+def value(name: str, *shape, kind: int = TensorProto.FLOAT):
+    return helper.make_tensor_value_info(name, kind, list(shape))
+
+
+PIXELS = value("pixel_values", "batch", 3, 28, 28)
+FLAT = {"flat": numpy.array([-1, PICTURE], numpy.int64)}
+
+
+def questions(folder: Path) -> Path:
+    """Picture and text, two towers of 9.6 and 8.2 MB and a head of 4.2 MB."""
+    nodes = [("Reshape", ["pixel_values", "flat"], ["x"], {}), ("MatMul", ["x", "w"], ["y"], {}),
+             ("Relu", ["y"], ["seen"], {}),
+             ("Gather", ["table", "input_ids"], ["words"], {}), ("ReduceMean", ["words"], ["mean"], {"axes": [1], "keepdims": 0}),
+             ("MatMul", ["mean", "t"], ["u"], {}), ("Relu", ["u"], ["said"], {}),
+             ("Concat", ["seen", "said"], ["both"], {"axis": 1}), ("MatMul", ["both", "h"], ["z"], {}),
+             ("Relu", ["z"], ["hidden"], {}), ("MatMul", ["hidden", "last"], ["logits"], {})]
+    tensors = {**FLAT, "w": weights(1, PICTURE, WIDTH), "table": weights(2, 1000, WIDTH), "t": weights(5, WIDTH, WIDTH),
+               "h": weights(3, 2 * WIDTH, 512), "last": weights(4, 512, 5)}
+    inputs = [PIXELS, value("input_ids", "batch", "sequence", kind=TensorProto.INT64)]
+    return save(folder, nodes, inputs, [value("logits", "batch", 5)], tensors)
+
+
+def classes(folder: Path, seed: int, classes: int) -> Path:
+    """A large product that all of these share, with an addition of their own behind it: in one piece the runtime
+    makes one operator of the two, whose last bits are others."""
+    nodes = [("Reshape", ["pixel_values", "flat"], ["x"], {}), ("MatMul", ["x", "w"], ["y"], {}),
+             ("Add", ["y", "b"], ["a"], {}), ("Relu", ["a"], ["r"], {}), ("MatMul", ["r", "h"], ["logits"], {})]
+    tensors = {**FLAT, "w": weights(1, PICTURE, WIDTH), "b": weights(seed, WIDTH), "h": weights(seed + 1, WIDTH, classes)}
+    return save(folder, nodes, [PIXELS], [value("logits", "batch", classes)], tensors)
+
+
+def model_of(fleet: Fleet, name: str) -> dict:
+    return next(m for m in fleet.get("/s2m3/v1/models")["models"] if m["name"] == name)
+
+
+def test_a_model_larger_than_every_device(fleet: Fleet, tmp_path: Path) -> None:
+    """It is checked cut by cut, and served."""
+    fleet.up("--memory", "18M", name="one")
+    fleet.join("two", "--memory", "18M")
+    folder = questions(tmp_path / "large")
+    assert (folder / "onnx" / "model.onnx").stat().st_size > 20e6
+    fleet.add(folder)
+    model = model_of(fleet, "large")
+    assert model["checked"] == "pairwise" and len(model["modules"]) == 3
+    places = {d["device"] for m in fleet.get("/s2m3/v1/modules")["modules"] for d in m["devices"] if d["desired"]}
+    assert places == {"one", "two"}
+    picture = HELD_OUT / "images" / "000.png"
+    body = json.dumps({"inputs": {"image": read64(picture), "question": "is it a bag ?"}}).encode()
+    got = call(f"{fleet.devices[1].public_url}/pipeline/visual-question-answering/large", body, "application/json")
+    assert got.status == 200, got.body
+    alone = run(BINARY, "run", "visual-question-answering", "--model", str(folder), "--image", str(picture),
+                "--text", "is it a bag ?", "--json").stdout
+    assert [(a["answer"], round(a["score"], 8)) for a in got.json()] == [
+        (a["answer"], round(a["score"], 8)) for a in json.loads(alone)["answer"]]
+
+
+def test_a_split_that_costs_bits_is_refused_or_tolerated(fleet: Fleet, tmp_path: Path) -> None:
+    device = fleet.up()
+    first, second = classes(tmp_path / "first", 10, 4), classes(tmp_path / "second", 20, 6)
+    fleet.add(first)
+    plain = json.loads(run(BINARY, "add", str(second), "--url", device.public_url, "--json").stdout)
+    assert "--tolerance" in plain["note"] and plain["moved"] == []
+    assert not {m["digest"] for m in model_of(fleet, "first")["modules"]} & {m["digest"] for m in plain["modules"]}
+
+    passes = plain["note"].split("--tolerance ")[1].split()[0]
+    run(BINARY, "remove", "second", "--url", device.public_url)
+    shared = json.loads(run(BINARY, "add", str(second), "--url", device.public_url, "--json", "--tolerance", passes).stdout)
+    assert shared["note"] == "" and shared["moved"] == ["first"]
+    assert any(m["shared_with"] == ["first"] for m in shared["modules"])
+    assert 0 < model_of(fleet, "second")["difference"] <= float(passes)
+    assert "within" in run(BINARY, "models", "--url", device.public_url).stdout
