@@ -11,7 +11,8 @@
 #define TIGHT 0.6            /* of all memory is needed */
 #define REQUEST_SLOTS_MAX 18u
 #define DROP_ROUNDS 4u
-#define ASK_EVERY 4096u /* entries of a table */
+#define MODULE_NUMBERS 16u /* what a module takes besides its options, counted in doubles */
+#define ASK_EVERY 4096u    /* entries of a table */
 
 /* ---- order of the modules ---- */
 
@@ -364,9 +365,11 @@ bool dual_merge(struct dual *d, size_t limit, struct err *e)
 
 size_t dual_size(const struct dual *d)
 {
-    size_t all = 0;
+    size_t devices = d->s->in->device_count, all = d->count * (devices + MODULE_NUMBERS);
     for (uint32_t f = 0; f < d->factor_count; f++)
-        all += d->factors[f].size;
+        all += d->factors[f].size + d->factors[f].count * devices;
+    for (uint32_t i = 0; i < d->count; i++)
+        all += 2 * (size_t)d->order[i].option_count;
     return all;
 }
 

@@ -103,7 +103,7 @@ bool dual_merge(struct dual *d, size_t limit, struct err *e);
 /* Splits an entry's index into options, last module fastest. */
 void dual_unpack(const struct dual *d, const struct dual_factor *f, size_t index, uint32_t *y);
 
-/* Entries of all tables. */
+/* The memory that a copy takes, in doubles. */
 size_t dual_size(const struct dual *d);
 
 /* Fills prefix and least_u for a depth-first search. */

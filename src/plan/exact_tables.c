@@ -18,8 +18,8 @@
 #define ROOT_SWEEPS 60u /* of one round */
 #define NODE_ROUNDS 3u
 #define NODE_SWEEPS 12u
-#define NODE_GAIN 0.05              /* of the gap that a round has to close for another one */
-#define HEAP_ENTRIES_MAX (6u << 20) /* of the tables of all nodes */
+#define NODE_GAIN 0.05           /* of the gap that a round has to close for another one */
+#define HEAP_SIZE_MAX (8u << 20) /* doubles of all nodes: 64 MiB */
 #define MERGE_FIRST (1u << 12)
 
 struct node {
@@ -35,7 +35,7 @@ struct table_tree {
     struct child *children; /* depth x devices */
     uint64_t left;          /* nodes that this search may still visit */
     struct node *heap;      /* owned; the least bound first */
-    size_t heap_count, heap_room, heap_entries;
+    size_t heap_count, heap_room, heap_size;
     uint64_t serial;
 };
 
@@ -156,7 +156,7 @@ static bool push(struct table_tree *x, struct dual *d, struct err *e)
     }
     size_t at = x->heap_count++;
     x->heap[at] = (struct node){*d, x->serial++};
-    x->heap_entries += dual_size(d);
+    x->heap_size += dual_size(d);
     for (; at > 0 && before(&x->heap[at], &x->heap[(at - 1) / 2]); at = (at - 1) / 2)
         exchange(&x->heap[at], &x->heap[(at - 1) / 2]);
     return true;
@@ -165,7 +165,7 @@ static bool push(struct table_tree *x, struct dual *d, struct err *e)
 static struct dual pop(struct table_tree *x)
 {
     struct dual top = x->heap[0].d;
-    x->heap_entries -= dual_size(&top);
+    x->heap_size -= dual_size(&top);
     x->heap[0] = x->heap[--x->heap_count];
     for (size_t at = 0;;) {
         size_t least = at, first = 2 * at + 1;
@@ -254,9 +254,9 @@ static bool search_heap(struct table_tree *x, struct table_dives dives, struct e
     while (ok && x->heap_count > 0 && !search_over(x->t.s)) {
         struct dual d = pop(x);
         bool ended = d.bound >= search_ceiling(x->t.s);
-        uint64_t budget = x->heap_entries > HEAP_ENTRIES_MAX ? UINT64_MAX
-                          : first                            ? dives.first
-                                                             : dives.later;
+        uint64_t budget = x->heap_size > HEAP_SIZE_MAX ? UINT64_MAX
+                          : first                      ? dives.first
+                                                       : dives.later;
         if (!ended)
             ok = dive(x, &d, budget, &ended, e);
         if (ok && !ended)
