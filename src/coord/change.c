@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -402,4 +403,5 @@ void change_clear(struct change *x)
     for (int i = 0; i < x->count; i++)
         given_free(x->given[i]);
     *x = (struct change){0};
+    (void)malloc_trim(0); /* graphs are MiB of small blocks, and rarely come */
 }
