@@ -9,6 +9,9 @@
 #include <string.h>
 #include <sys/random.h>
 
+#define STRETCH_RUNS_MIN 20.0   /* runs before their times say something */
+#define STRETCH_RUNS_MAX 1000.0 /* runs that count */
+#define STRETCH_MAX 20.0
 #define RUN_MS_UNKNOWN 10.0 /* of a module that nothing is known about: ranks all devices equally */
 
 /* ---- growing lists ------------------------------------------------------------------------ */
@@ -524,9 +527,35 @@ bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,
     return ok;
 }
 
+/* What has been run since the device's last heartbeat. */
+static void note_runs(struct fleet *f, const struct device *d, const struct module_report *now)
+{
+    struct module *m = fleet_module(f, now->digest.hex);
+    const struct module_report *was = device_report(d, now->digest.hex);
+    if (!m || !was || now->run_ms <= 0 || now->runs < was->runs || now->busy_ms < was->busy_ms)
+        return;
+    m->served_ms += now->busy_ms - was->busy_ms;
+    m->measured_ms += (double)(now->runs - was->runs) * now->run_ms;
+    if (m->measured_ms > STRETCH_RUNS_MAX * now->run_ms) { /* old ones fade */
+        m->served_ms /= 2;
+        m->measured_ms /= 2;
+    }
+    m->stretch_known = m->stretch_known || m->measured_ms >= STRETCH_RUNS_MIN * now->run_ms;
+}
+
+double fleet_stretch(const struct module *m)
+{
+    if (!m->stretch_known || m->measured_ms <= 0)
+        return 1;
+    double x = m->served_ms / m->measured_ms;
+    return x < 1 ? 1 : x > STRETCH_MAX ? STRETCH_MAX : x;
+}
+
 bool fleet_heartbeat(struct fleet *f, struct device *d, struct heartbeat *h, struct err *e)
 {
     bool ok = true;
+    for (uint32_t i = 0; i < h->module_count; i++)
+        note_runs(f, d, &h->modules[i]);
     for (uint32_t i = 0; ok && i < h->module_count; i++)
         if (h->modules[i].measured && fleet_module(f, h->modules[i].digest.hex))
             ok = fleet_put_profile(f, h->modules[i].digest.hex, d->join.id, &h->modules[i], e);

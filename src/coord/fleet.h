@@ -49,6 +49,10 @@ struct module {
     double gflop;                 /* at batch 1; 0 = unknown */
     uint64_t output_bytes;        /* at batch 1, an estimate for the cost model */
     json_t *dims;                 /* {"PORT.INDEX": size} to measure it with; owned, or NULL */
+    double served_ms;             /* of late: what its runs took on all devices together, */
+    double measured_ms;           /* and what they would have by the figures of its profiles */
+    bool stretch_known;           /* that is of enough runs */
+    double planned_stretch;       /* fleet_stretch() at the last plan; 0: none yet */
     char (*desired)[WIRE_ID_MAX]; /* device ids, owned */
     uint32_t desired_count;
     char (*pins)[WIRE_ID_MAX]; /* devices that it was told to be on, owned; none: free */
@@ -156,6 +160,11 @@ uint64_t fleet_memory(const struct fleet *f, const struct module *m, const char 
 /* ms of one run: as measured there, else by FLOPs or by the ratio of speeds. */
 double fleet_run_ms(struct fleet *f, const struct module *m, const struct device *d,
                     bool *measured);
+
+/* How much longer a run takes in service than when it was measured alone, over all devices; 1
+ * until there have been enough.  The same for all devices, so that one that has not served yet
+ * seems no faster for that. */
+double fleet_stretch(const struct module *m);
 
 /* The routing table as it should be now; NULL: no memory.  Its version is 0: the caller compares
  * and numbers it. */

@@ -13,6 +13,7 @@
 #define AUDIO_BYTES 64000
 #define TEXT_BYTES 100
 #define CANDIDATES_GUESS 10
+#define STEPS_GUESS 12 /* runs of a decoder for one text */
 #define ANSWER_BYTES 200
 #define LINK_MS 0.2 /* of a pair that was never measured */
 #define LINK_MBIT 1000.0
@@ -144,7 +145,7 @@ static json_t *module_json(struct coord *c, const struct module *m, struct snaps
     for (uint32_t k = 0; k < s->device_count; k++) {
         const struct device *d = fleet_device(&c->fleet, s->devices[k]);
         bool measured;
-        double ms = fleet_run_ms(&c->fleet, m, d, &measured);
+        double ms = fleet_run_ms(&c->fleet, m, d, &measured) * fleet_stretch(m);
         uint64_t bytes = fleet_memory(&c->fleet, m, d->join.id, &measured);
         json_object_set_new(run_ms, d->join.name,
                             usable(d) ? json_real(fmax(ms, RUN_MS_MIN)) : json_null());
@@ -221,7 +222,7 @@ static double fastest_ms(struct coord *c, const struct module *m)
     for (uint32_t i = 0; i < c->fleet.device_count; i++)
         if (usable(&c->fleet.devices[i]))
             least = fmin(least, fleet_run_ms(&c->fleet, m, &c->fleet.devices[i], &measured));
-    return isfinite(least) ? least : 0;
+    return isfinite(least) ? least * fleet_stretch(m) : 0;
 }
 
 /* NULL when one of its modules is not known. */
@@ -239,8 +240,8 @@ static json_t *program_json(struct coord *c, struct offer *o)
             json_decref(calls);
             return NULL;
         }
-        int runs = call->each ? CANDIDATES_GUESS : 1;
-        double bytes = media_bytes(call) * runs;
+        int runs = call->each ? CANDIDATES_GUESS : call->generate ? STEPS_GUESS : 1;
+        double bytes = media_bytes(call) * (call->each ? runs : 1);
         module_key(m, key, sizeof(key));
         json_array_append_new(calls, json_pack("{s:s,s:s,s:o}", "id", call->id, "module", key,
                                                "from", from_json(p, call)));

@@ -221,6 +221,8 @@ bool coord_plan(struct coord *c, const struct plan_wish *w, struct err *e)
     monitor_lock(&c->lock);
     bool any = c->fleet.model_count > 0;
     rates_planned(&c->rates);
+    for (uint32_t i = 0; i < c->fleet.module_count; i++)
+        c->fleet.modules[i].planned_stretch = fleet_stretch(&c->fleet.modules[i]);
     monitor_unlock(&c->lock);
     bool again = any, ok = true;
     for (int i = 0; again && i < TRIES; i++)
@@ -260,6 +262,18 @@ static void ask_unplaced(struct coord *c)
         }
 }
 
+/* A module whose runs in service take longer (or shorter again) than the last plan was made for. */
+static const struct module *stretched(struct coord *c)
+{
+    for (uint32_t i = 0; i < c->fleet.module_count; i++) {
+        const struct module *m = &c->fleet.modules[i];
+        double now = fleet_stretch(m), was = m->planned_stretch > 0 ? m->planned_stretch : 1;
+        if (now > was * RATES_CHANGE || was > now * RATES_CHANGE)
+            return m;
+    }
+    return NULL;
+}
+
 /* With the lock held. */
 static void look_at_rates(struct coord *c)
 {
@@ -270,10 +284,16 @@ static void look_at_rates(struct coord *c)
     }
     rates_tick(&c->rates, clock_now_ns());
     const struct rate *r = rates_changed(&c->rates);
-    if (!r || c->replan)
+    const struct module *m = r ? NULL : stretched(c);
+    if ((!r && !m) || c->replan)
         return;
-    (void)snprintf(c->wish.cause, sizeof(c->wish.cause), "%.80s %.80s: %.3g per s, was %.3g",
-                   r->model, r->task, r->per_s, r->planned);
+    if (r)
+        (void)snprintf(c->wish.cause, sizeof(c->wish.cause), "%.80s %.80s: %.3g per s, was %.3g",
+                       r->model, r->task, r->per_s, r->planned);
+    else
+        (void)snprintf(c->wish.cause, sizeof(c->wish.cause),
+                       "%.100s runs %.3g times as long as when it was measured", m->name,
+                       fleet_stretch(m));
     c->wish.partial = c->wish.rates_only = true;
     c->replan = true;
 }

@@ -23,6 +23,7 @@ struct ask {
     struct request request;
     char id[WIRE_ID_MAX];
     bool fresh;
+    bool counted; /* in the usage */
     uint32_t attempt;
     int64_t start_ns, deadline_ns;
     struct err lost; /* see struct flight */
@@ -80,10 +81,12 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
                            .attempt = &a->attempt,
                            .trace = *trace,
                            .lost = &a->lost};
-        ok = request_fit(&a->request, p, e) && flight_run(&f, ret, e);
-        *hope_ms = f.hope_ms;
-        if (ok)
+        ok = request_fit(&a->request, p, e);
+        if (ok && !a->counted) /* what is asked for, also when devices can't keep up with it */
             count_usage(g, a->model, p->task);
+        a->counted = a->counted || ok;
+        ok = ok && flight_run(&f, ret, e);
+        *hope_ms = f.hope_ms;
     }
     book_unref(b);
     return ok && chosen >= 0;

@@ -276,6 +276,7 @@ static bool load_module(struct node *n, struct held_module *m, struct err *e)
         figures.state = m->report.state;
         figures.error[0] = 0; /* why it could not be timed: no reason not to serve it */
         figures.runs = m->report.runs;
+        figures.busy_ms = m->report.busy_ms;
         m->report = figures;
         monitor_unlock(&n->lock);
     }

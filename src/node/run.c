@@ -39,8 +39,8 @@ void node_emulate_link(const struct node *n, size_t bytes)
 }
 
 static bool run_on_lane(struct node *n, struct held_module *m, const struct named_tensor *inputs,
-                        int count, struct cancel *cancel, struct tensor *outputs,
-                        struct call_times *times, struct err *e)
+                        int count, struct cancel *cancel, struct tensor *outputs, double *ret_ms,
+                        struct err *e)
 {
     int64_t start = clock_now_ns();
     bool ok = exec_run(m->module, inputs, count, cancel, outputs, e);
@@ -49,7 +49,7 @@ static bool run_on_lane(struct node *n, struct held_module *m, const struct name
         pause_ms(ms / speed - ms, cancel);
         ms = clock_ms_since(start);
     }
-    times->run_ms += ms;
+    *ret_ms = ms;
     return ok;
 }
 
@@ -69,13 +69,15 @@ bool node_run(struct node *n, struct held_module *m, const struct named_tensor *
               struct call_times *times, struct err *e)
 {
     struct tensor outputs[WIRE_INPUTS_MAX] = {0};
+    double ms = 0;
     for (int attempt = 1;; attempt++) {
         int64_t start = clock_now_ns();
         if (!lane_enter(n->lanes, deadline_ns, cancel, e))
             return false;
         times->queue_ms += clock_ms_since(start);
-        bool ok = run_on_lane(n, m, inputs, count, cancel, outputs, times, e);
+        bool ok = run_on_lane(n, m, inputs, count, cancel, outputs, &ms, e);
         lane_leave(n->lanes);
+        times->run_ms += ms;
         if (ok)
             break;
         if (e->code != ERR_GONE || attempt >= REPEAT_MAX || clock_now_ns() >= deadline_ns)
@@ -85,6 +87,7 @@ bool node_run(struct node *n, struct held_module *m, const struct named_tensor *
     name_outputs(m, outputs, ret);
     monitor_lock(&n->lock);
     m->report.runs++;
+    m->report.busy_ms += ms;
     monitor_unlock(&n->lock);
     return true;
 }

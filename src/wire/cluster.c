@@ -93,11 +93,11 @@ const char *module_state_name(enum module_state s)
 
 json_t *module_report_json(const struct module_report *m)
 {
-    return json_pack("{s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:f,s:f,s:o}", "digest", m->digest.hex,
+    return json_pack("{s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:o,s:f,s:f,s:o,s:f}", "digest", m->digest.hex,
                      "state", module_state_name(m->state), "error", m->error, "measured",
                      (int)m->measured, "anonymous", big(m->anonymous), "file", big(m->file), "pss",
                      big(m->pss), "peak", big(m->peak), "load_ms", m->load_ms, "run_ms", m->run_ms,
-                     "runs", big(m->runs));
+                     "runs", big(m->runs), "busy_ms", m->busy_ms);
 }
 
 bool module_report_read(const json_t *o, struct module_report *ret, struct err *e)
@@ -125,7 +125,8 @@ bool module_report_read(const json_t *o, struct module_report *ret, struct err *
            json_need_u64(o, what, "peak", BYTES_MAX, &ret->peak, e) &&
            json_need_num(o, what, "load_ms", 0, 1e9, &ret->load_ms, e) &&
            json_need_num(o, what, "run_ms", 0, 1e9, &ret->run_ms, e) &&
-           json_need_u64(o, what, "runs", BYTES_MAX, &ret->runs, e);
+           json_need_u64(o, what, "runs", BYTES_MAX, &ret->runs, e) &&
+           json_opt_num(o, what, "busy_ms", 0, 1e15, &ret->busy_ms, e);
 }
 
 json_t *heartbeat_json(const struct heartbeat *m)

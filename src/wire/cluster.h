@@ -52,6 +52,7 @@ struct module_report {
     uint64_t anonymous, file, pss, peak; /* added by the module, after runs */
     double load_ms, run_ms;              /* run at batch 1, emulated waiting included */
     uint64_t runs;                       /* since it was loaded */
+    double busy_ms;                      /* that these took on a lane, in all */
 };
 
 struct link_report {

@@ -267,6 +267,34 @@ static void a_restart_forgets_what_is_staged(void **state)
     close_world(&w, true);
 }
 
+static void times_in_service_stretch_those_measured(void **state)
+{
+    (void)state;
+    struct world w = {0};
+    struct err e;
+    open_world(&w);
+    char a[WIRE_ID_MAX];
+    (void)snprintf(a, sizeof(a), "%s", join(&w, "a", "")->join.id);
+    add_model(&w, "m", D1);
+    beat(&w, a, D1, MODULE_READY);
+    assert_true(fleet_stretch(fleet_module(&w.fleet, D1)) == 1);
+    for (int i = 1; i <= 3; i++) {
+        struct heartbeat h = {.modules = calloc(1, sizeof(struct module_report)),
+                              .module_count = 1};
+        (void)snprintf(h.modules[0].digest.hex, DIGEST_HEX + 1, "%s", D1);
+        h.modules[0].state = MODULE_READY;
+        h.modules[0].run_ms = 2;
+        h.modules[0].runs = 15 * (uint64_t)(unsigned)i;
+        h.modules[0].busy_ms = 90.0 * i; /* 6 ms each */
+        assert_true(fleet_heartbeat(&w.fleet, fleet_device(&w.fleet, a), &h, &e));
+        double x = fleet_stretch(fleet_module(&w.fleet, D1));
+        assert_true(i < 2 ? x == 1 : x > 2.99 && x < 3.01);
+    }
+    beat(&w, a, D1, MODULE_READY); /* a new process counts from 0 */
+    assert_true(fleet_stretch(fleet_module(&w.fleet, D1)) > 2.99);
+    close_world(&w, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +303,7 @@ int main(void)
         cmocka_unit_test(removing_keeps_what_others_use),
         cmocka_unit_test(a_restart_finds_it_all),
         cmocka_unit_test(unknown_times_follow_the_speeds),
+        cmocka_unit_test(times_in_service_stretch_those_measured),
         cmocka_unit_test(staged_forms_wait_for_the_commit),
         cmocka_unit_test(a_restart_forgets_what_is_staged),
     };
