@@ -175,7 +175,7 @@ def test_bad_instances_are_refused() -> None:
 
 
 def test_usage_errors_are_two() -> None:
-    for options in ([], ["--instance"], ["--instance", "x", "--method", "magic"], ["--instance", "x", "--seed", "-1"], ["x"]):
+    for options in (["--instance"], ["--instance", "x", "--method", "magic"], ["--instance", "x", "--seed", "-1"], ["x"]):
         done = subprocess.run([BINARY, "plan", *options], capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2 and "usage" in done.stderr, options
 
