@@ -26,6 +26,8 @@
 
 #define HANDLER_STACK (2u << 20) /* bytes of stack of a connection's thread, reserved only */
 #define FILES_PER_CONNECTION 1u
+#define FILES_SHARE 4 /* of the files that a process may have: one listener's connections */
+#define CONNECTIONS_LEAST 8
 #define FILES_BESIDE 256u  /* descriptors that the rest of the process may need */
 #define ABORT_WAIT_MS 2000 /* for handlers to answer after their token fired */
 
@@ -259,16 +261,26 @@ static bool listen_open(struct net_server *s, struct err *e)
     return true;
 }
 
-/* A soft limit of 1024 open files is common and far below max_connections. */
-static void raise_files(unsigned connections)
+/* Connections that the listeners of this process may have together. */
+static atomic_uint connections_of_all;
+
+/* A soft limit of 1024 open files is common and far below max_connections.  Where it can't be raised
+ * as far, there are fewer connections: those over the limit are refused then, not left waiting. */
+static void reserve_files(struct net_server_options *o)
 {
     struct rlimit limit;
-    rlim_t need = (rlim_t)connections * FILES_PER_CONNECTION + FILES_BESIDE;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= need)
-        return;
-    limit.rlim_cur =
-        limit.rlim_max == RLIM_INFINITY || limit.rlim_max > need ? need : limit.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    rlim_t all = atomic_load(&connections_of_all) + o->max_connections;
+    rlim_t need = all * FILES_PER_CONNECTION + FILES_BESIDE;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < need) {
+        limit.rlim_cur =
+            limit.rlim_max == RLIM_INFINITY || limit.rlim_max > need ? need : limit.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+            (void)getrlimit(RLIMIT_NOFILE, &limit);
+        rlim_t share = limit.rlim_cur / FILES_SHARE;
+        if (limit.rlim_cur < need && share < o->max_connections)
+            o->max_connections = (unsigned)num_max((size_t)share, CONNECTIONS_LEAST);
+    }
+    atomic_fetch_add(&connections_of_all, o->max_connections);
 }
 
 static bool daemon_start(struct net_server *s, struct err *e)
@@ -308,6 +320,7 @@ static bool daemon_start(struct net_server *s, struct err *e)
 static void server_free(struct net_server *s)
 {
     watcher_stop(s->watcher);
+    atomic_fetch_sub(&connections_of_all, s->reserved);
     if (s->listen_fd >= 0)
         close(s->listen_fd);
     net_tls_unref(s->tls);
@@ -358,7 +371,8 @@ bool net_server_start(const struct net_server_options *options, struct net_serve
     s->listen_fd = -1;
     bool ok = copy_options(s, options, e) && listen_open(s, e);
     if (ok) {
-        raise_files(s->options.max_connections);
+        reserve_files(&s->options);
+        s->reserved = s->options.max_connections;
         s->watcher = watcher_start(s->options.max_connections, sweep, s, e);
         ok = s->watcher && daemon_start(s, e);
     }

@@ -88,7 +88,8 @@ struct net_server_options {
     void *done_arg;
 };
 
-/* Raises the soft limit of open files if max_connections needs that.  Options are copied, groups
+/* Raises the soft limit of open files if max_connections needs that, or takes fewer connections
+ * where it can't be raised so far.  Options are copied, groups
  * and names kept. */
 bool net_server_start(const struct net_server_options *options, struct net_server **ret,
                       struct err *e);

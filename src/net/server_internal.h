@@ -62,6 +62,7 @@ struct net_server {
     struct watcher *watcher;
     struct body_budget *budget; /* owned reference */
     int listen_fd;
+    unsigned reserved; /* connections that count in the limit of open files */
     uint16_t port;
     atomic_uint connections;
     atomic_uint_fast64_t accepted, requests;

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 from pathlib import Path
 
-from conftest import ASAN, BINARY, MODELS, Fleet, call, cases, run
+from conftest import ASAN, BINARY, MODELS, Fleet, call, cases, run, until
 
 
 def model_of(task: str) -> str:
@@ -69,3 +70,23 @@ def test_pages_of_other_sites_reach_no_listener(fleet: Fleet) -> None:
             assert call(url + path, **header).status == 403
     leave = call(first.peer_url + "/s2m3/v1/leave", b'{"device":"x"}', method="POST", Origin="http://page.example")
     assert leave.status == 403
+
+
+def test_idle_clients_where_few_files_may_be_open(fleet: Fleet) -> None:
+    """A process that may open few files takes few connections, and ends the idle ones of them."""
+    wrapper = fleet.folder / "few"
+    wrapper.write_text(f'#!/bin/sh\nulimit -n 96\nexec "{BINARY}" "$@"\n')
+    wrapper.chmod(0o755)
+    first = fleet.up(binary=str(wrapper))
+    host, port = first.public_url.removeprefix("http://").split(":")
+    idle = [socket.create_connection((host, int(port))) for _ in range(200)]
+
+    def answers() -> bool:
+        try:
+            return call(first.public_url + "/healthz", timeout=5).status == 200
+        except OSError:  # refused while all places are taken
+            return False
+
+    until(answers, 60, "an answer")
+    for one in idle:
+        one.close()
