@@ -125,30 +125,42 @@ static void unite(struct parts *p, uint32_t a, uint32_t b)
     }
 }
 
-static void place(struct parts *p, uint32_t cls)
+/* Joins the parts that make the inputs of cls to own; NO_REGION: cls has none yet, and gets the
+ * first that may be.  true: one before that could not be joined, and now perhaps can. */
+static bool join_makers(struct parts *p, uint32_t cls, uint32_t *own)
 {
     struct work *w = p->w;
+    bool refused = false, again = false;
+    for (uint32_t i = p->in_first[cls]; i < p->in_first[cls + 1]; i++) {
+        const struct wedge *edge = &w->edges.items[p->in[i]];
+        uint32_t part = part_of(p, edge->from);
+        if (part == NO_REGION || part == *own || edge->flags & EDGE_TOKEN ||
+            w->classes.items[edge->from].colour != w->classes.items[cls].colour)
+            continue;
+        if (*own != NO_REGION) {
+            if (!leads(p, *own, ONNX_NONE, part) && !leads(p, part, ONNX_NONE, *own))
+                unite(p, *own, part);
+        } else if (!leads(p, part, cls, NO_REGION)) {
+            *own = part;
+            add(p, part, cls);
+            again = refused;
+        } else {
+            refused = true;
+        }
+    }
+    return again;
+}
+
+static void place(struct parts *p, uint32_t cls)
+{
     uint32_t own = NO_REGION;
-    if (w->turned) { /* what comes later in this order may lead here: look both ways */
+    if (p->w->turned) { /* what comes later in this order may lead here: look both ways */
         own = p->count;
         p->parent[own] = own;
         add(p, p->count++, cls);
     }
-    for (uint32_t i = p->in_first[cls]; i < p->in_first[cls + 1]; i++) {
-        const struct wedge *edge = &w->edges.items[p->in[i]];
-        uint32_t part = part_of(p, edge->from);
-        if (part == NO_REGION || part == own || edge->flags & EDGE_TOKEN ||
-            w->classes.items[edge->from].colour != w->classes.items[cls].colour)
-            continue;
-        if (own == NO_REGION) {
-            if (!leads(p, part, cls, NO_REGION)) {
-                own = part;
-                add(p, own, cls);
-            }
-        } else if (!leads(p, own, ONNX_NONE, part) && !leads(p, part, ONNX_NONE, own)) {
-            unite(p, own, part);
-        }
-    }
+    if (join_makers(p, cls, &own))
+        (void)join_makers(p, cls, &own);
     if (own == NO_REGION) {
         p->parent[p->count] = p->count;
         add(p, p->count++, cls);
@@ -284,6 +296,7 @@ struct summary {
     uint64_t user_copies; /* different parts that use it */
     bool fixed;           /* has outputs or ports: must stay */
     bool layers;          /* more than look-ups and element-wise work */
+    bool depends;         /* on the content of an input */
 };
 
 static void user_of(struct parts *p, struct summary *s, uint32_t part)
@@ -343,6 +356,7 @@ static struct summary sum_up(struct parts *p, uint32_t part)
         s.owners = x->owners;
         s.fixed |= x->output || x->ported;
         s.layers |= is_layer(w, c - 1);
+        s.depends |= x->depends;
         find_users(p, &s, part, c - 1, &depth);
     }
     while (depth)
@@ -364,6 +378,8 @@ static bool worthless(const struct parts *p, const struct summary *s)
                 w->classes.items[p->first[s->users[0]] - 1].owners == s->owners;
     if (!same)
         return false;
+    if (!s->depends) /* weights that are turned or taken apart: they belong to their user */
+        return true;
     uint64_t small = w->min_share < SMALL_MAX ? w->min_share : SMALL_MAX;
     return !s->layers || s->weight < (small > w->crossing ? small : w->crossing);
 }

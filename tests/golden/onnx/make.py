@@ -175,6 +175,18 @@ def shapes() -> None:
         net.save(name, {"x": [batch, length, 8]}, {"y": [batch, rows, 6]})
 
 
+def apart() -> None:
+    """Two products of one weight that a node takes apart: weights are never the result of a module."""
+    net = Net()
+    x = net.tower("x", 100)
+    net.nodes.append(node("Split", [net.const(weight(95, 72, 48)), net.const(np.array([24, 48], np.int64))], ["q", "k"],
+                          axis=0, name="apart"))
+    q = net.add("MatMul", x, net.add("Transpose", net.add("Transpose", "q", perm=[1, 0]), perm=[1, 0]))
+    k = net.add("MatMul", net.add("Concat", x, x, axis=-1), "k")
+    net.head(net.add("MatMul", net.add("Softmax", net.add("Add", q, k), axis=-1), net.const(weight(96, 48, D))), 750, 6, "y")
+    net.save("split_weight", X, {"y": ["batch", 5, 6]})
+
+
 def convolutions() -> None:
     """Convolutions with their batch norm as a node of its own, and folded as torch folds it."""
     rows = lambda seed: np.abs(weight(seed, 12)) + np.float32(0.1)  # noqa: E731
@@ -362,6 +374,7 @@ def main() -> None:
     towers()
     decoders()
     shapes()
+    apart()
     convolutions()
     bindings()
     forms()

@@ -202,6 +202,18 @@ static void two_ports_are_not_one(void **state)
     found_done(&f);
 }
 
+/* A weight that a node takes apart belongs to its user: no module without inputs. */
+static void weights_are_no_results(void **state)
+{
+    (void)state;
+    const char *names[] = {"tower_a", "split_weight"};
+    struct found f = find_in(2, names, 0);
+    for (size_t i = 0; i < f.share->module_count; i++)
+        assert_int_equal(f.share->modules[i].input_count, 1);
+    assert_int_equal(f.share->unshared_bytes - f.share->shared_bytes, ENTRY + 3 * LAYER);
+    found_done(&f);
+}
+
 static void small_gains_make_no_module(void **state)
 {
     (void)state;
@@ -306,6 +318,7 @@ int main(void)
         cmocka_unit_test(one_module_is_called_twice),
         cmocka_unit_test(knows_which_input_goes_where),
         cmocka_unit_test(two_ports_are_not_one),
+        cmocka_unit_test(weights_are_no_results),
         cmocka_unit_test(small_gains_make_no_module),
         cmocka_unit_test(writes_modules),
         cmocka_unit_test(near_misses_are_named),
