@@ -22,8 +22,9 @@ CLASS = "image-classification"
 SEARCH = "zero-shot-image-classification"
 VQA = "visual-question-answering"
 STEPS = ["read", "written", "checked", "entered", "staged", "served", "committed"]
+MERGE_STEPS = STEPS
 if not os.environ.get("S2M3_FULL"):
-    STEPS = STEPS[1::2] + STEPS[-1:]
+    STEPS, MERGE_STEPS = STEPS[1::2] + STEPS[-1:], []
 
 
 def rows_of(*tasks: str) -> list[dict]:
@@ -121,6 +122,19 @@ def test_the_registry_is_whole_wherever_the_coordinator_dies(fleet: Fleet, monke
         case = rows_of(SEARCH)[0]
         until(lambda: ask(node, case).status == 200, 20, "the table with the model")
         assert best(ask(node, case, fresh=True).json()) == case["reference"]
+        for at in MERGE_STEPS:
+            coordinator.stop()
+            monkeypatch.setenv("S2M3_FAULT", at)
+            coordinator = again(fleet, address)
+            monkeypatch.delenv("S2M3_FAULT")
+            until(lambda: fleet.settled(), 60, "modules")
+            done = subprocess.run([BINARY, "remove", second, "--url", coordinator.public_url], capture_output=True, timeout=120)
+            assert done.returncode == 1 and coordinator.process.wait(60) == -signal.SIGKILL, (at, done)
+            coordinator = again(fleet, address)
+            assert modules_of(fleet, second) == []  # gone; whether the other is whole again by now is another matter
+            assert (modules_of(fleet, first) == alone) == (at == "committed"), at
+            fleet.add(folder_of(SEARCH))
+            assert modules_of(fleet, first) != alone and modules_of(fleet, second)
         run(BINARY, "remove", second, "--url", coordinator.public_url)
         assert modules_of(fleet, first) == alone
     finally:
