@@ -14,6 +14,7 @@
 #define TEXT_BYTES 100
 #define CANDIDATES_GUESS 10
 #define STEPS_GUESS 12 /* runs of a decoder for one text */
+#define RUNS_MAX 10000
 #define ANSWER_BYTES 200
 #define LINK_MS 0.2 /* of a pair that was never measured */
 #define LINK_MBIT 1000.0
@@ -225,6 +226,15 @@ static double fastest_ms(struct coord *c, const struct module *m)
     return isfinite(least) ? least * fleet_stretch(m) : 0;
 }
 
+static int runs_of(const struct coord *c, const struct offer *o, const struct program_call *call)
+{
+    if (!call->each && !call->generate)
+        return 1;
+    double n = rates_runs(&c->rates, o->model, o->program->task,
+                          call->each ? CANDIDATES_GUESS : STEPS_GUESS);
+    return n < 1 ? 1 : n > RUNS_MAX ? RUNS_MAX : (int)lround(n);
+}
+
 /* NULL when one of its modules is not known. */
 static json_t *program_json(struct coord *c, struct offer *o)
 {
@@ -240,7 +250,7 @@ static json_t *program_json(struct coord *c, struct offer *o)
             json_decref(calls);
             return NULL;
         }
-        int runs = call->each ? CANDIDATES_GUESS : call->generate ? STEPS_GUESS : 1;
+        int runs = runs_of(c, o, call);
         double bytes = media_bytes(call) * (call->each ? runs : 1);
         module_key(m, key, sizeof(key));
         json_array_append_new(calls, json_pack("{s:s,s:s,s:o}", "id", call->id, "module", key,

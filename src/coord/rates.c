@@ -13,6 +13,7 @@
 void rates_clear(struct rates *r)
 {
     free(r->rows);
+    free(r->efforts);
     *r = (struct rates){0};
 }
 
@@ -38,6 +39,48 @@ static struct rate *row(struct rates *r, const char *device, const char *model, 
     return x;
 }
 
+static void add_effort(struct rates *r, const char *model, size_t model_size, const char *task,
+                       double answered, double runs)
+{
+    struct effort *x = r->efforts, *end = x + r->effort_count;
+    while (x < end && !(strncmp(x->model, model, model_size) == 0 && !x->model[model_size] &&
+                        strcmp(x->task, task) == 0))
+        x++;
+    if (x == end) {
+        struct effort *more = r->effort_count < RATES_MAX
+                                  ? realloc(r->efforts, (r->effort_count + 1) * sizeof(*more))
+                                  : NULL;
+        if (!more)
+            return;
+        r->efforts = more;
+        x = &r->efforts[r->effort_count++];
+        *x = (struct effort){0};
+        memcpy(x->model, model, model_size);
+        memcpy(x->task, task, strlen(task) + 1);
+    }
+    x->answered += answered;
+    x->runs += runs;
+    while (x->answered > RATES_EFFORTS) {
+        x->answered /= 2;
+        x->runs /= 2;
+    }
+}
+
+double rates_runs(const struct rates *r, const char *model, const char *task, double guess)
+{
+    for (uint32_t i = 0; i < r->effort_count; i++) {
+        const struct effort *x = &r->efforts[i];
+        if (strcmp(x->model, model) == 0 && strcmp(x->task, task) == 0)
+            return x->runs / x->answered;
+    }
+    return guess;
+}
+
+static bool usable(double n)
+{
+    return n > 0 && n <= COUNT_MAX;
+}
+
 void rates_count(struct rates *r, const char *device, const json_t *usage)
 {
     const char *key;
@@ -47,13 +90,17 @@ void rates_count(struct rates *r, const char *device, const json_t *usage)
     json_object_foreach((json_t *)(uintptr_t)usage, key, value)
     {
         const char *tab = strchr(key, '\t');
-        double n = json_number_value(value);
-        if (!tab || tab == key || (size_t)(tab - key) >= WIRE_NAME_MAX ||
-            strlen(tab + 1) >= WIRE_NAME_MAX || !(n > 0 && n <= COUNT_MAX))
+        size_t size = tab ? (size_t)(tab - key) : 0;
+        if (size == 0 || size >= WIRE_NAME_MAX || strlen(tab + 1) >= WIRE_NAME_MAX)
             continue;
-        struct rate *x = row(r, device, key, (size_t)(tab - key), tab + 1);
+        double asked = json_number_value(json_array_get(value, 0));
+        double answered = json_number_value(json_array_get(value, 1));
+        double runs = json_number_value(json_array_get(value, 2));
+        struct rate *x = usable(asked) ? row(r, device, key, size, tab + 1) : NULL;
         if (x)
-            x->count += n;
+            x->count += asked;
+        if (usable(answered) && usable(runs))
+            add_effort(r, key, size, tab + 1, answered, runs);
     }
 }
 

@@ -17,6 +17,7 @@
 #define RATES_FLOOR 0.01   /* per s: what is asked for less is planned for as if it were this */
 #define RATES_MATTER 0.1   /* per s: a rate below says nothing, it may be one request */
 #define RATES_MAX 4096u    /* rows; what comes on top is not counted */
+#define RATES_EFFORTS 200
 
 struct rate {
     char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX];
@@ -25,16 +26,28 @@ struct rate {
     double per_s, planned;
 };
 
+/* How much work a request of a task brings, by what was answered. */
+struct effort {
+    char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX];
+    double answered, runs; /* of late: halved at RATES_EFFORTS answers */
+};
+
 struct rates {
     struct rate *rows; /* owned */
     uint32_t count;
+    struct effort *efforts; /* owned */
+    uint32_t effort_count;
     int64_t ticked_ns; /* 0: not yet */
 };
 
 void rates_clear(struct rates *r);
 
-/* usage: {"model\ttask": n} of a heartbeat, or NULL; what can't be read is left out. */
+/* usage: of a heartbeat (wire/cluster.h), or NULL; what can't be read is left out. */
 void rates_count(struct rates *r, const char *device, const json_t *usage);
+
+/* Runs of one request's call that is made once per candidate or token, on average; guess: what to
+ * say as long as none was answered. */
+double rates_runs(const struct rates *r, const char *model, const char *task, double guess);
 
 /* Takes the counts since the last tick into the rates; rows that have faded away are dropped. */
 void rates_tick(struct rates *r, int64_t now_ns);

@@ -394,7 +394,7 @@ static const struct instance *cause(const struct attempt *a)
 
 static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
 {
-    const struct flight *f = a->flight;
+    struct flight *f = a->flight;
     const struct program_answer *want = &f->program->answer;
     struct answer_input in = {0};
     struct tensor *candidates =
@@ -409,10 +409,12 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
             whole = whole && got->output_count == 1;
             candidates[x->item] = got->outputs[0].tensor;
         } else if (x->call == want->call) {
+            f->runs = (int)got->tokens;
             in.text = got->text;
             in.value = got->output_count ? &got->outputs[0].tensor : NULL;
         }
     }
+    f->runs = f->request->candidate_count > 0 ? f->request->candidate_count : f->runs;
     in.candidates = candidates;
     in.candidate_count = f->request->candidate_count;
     whole = whole && (want->kind == ANSWER_TEXT ? in.text != NULL : in.value != NULL);

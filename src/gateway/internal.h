@@ -31,7 +31,7 @@ struct gateway {
     struct counters counters;
     struct monitor lock; /* of the book and the usage */
     struct book *book;
-    json_t *usage; /* requests per "model\ttask" since the last heartbeat */
+    json_t *usage; /* since the last heartbeat, see wire/cluster.h */
 };
 
 /* book.c: the book of the current table (one reference), or NULL: no table yet. */
@@ -67,6 +67,7 @@ struct flight {
     struct err
         *lost;   /* the last failure that a device which is gone caused; kept over all tables */
     int hope_ms; /* set when it fails: see route_hope_ms() */
+    int runs;    /* set when it is answered: of what is run once per candidate or token */
 };
 /* *ret: the task's answer, a new reference. */
 bool flight_run(struct flight *f, json_t **ret, struct err *e);

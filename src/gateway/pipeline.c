@@ -10,6 +10,7 @@
 
 #define TIMEOUT_MS_DEFAULT 60000
 /* Tables that a request may try: one that is older than the fleet is not its last word. */
+#define USAGE_COLUMNS 3
 #define TABLE_RETRIES 48
 #define RETRY_MS 100 /* and between two looks at the same one, growing by as much */
 #define RETRY_MS_MAX 500
@@ -36,14 +37,22 @@ static void new_id(char *to, size_t size)
     (void)snprintf(to, size, "%016llx%016llx", (unsigned long long)r[0], (unsigned long long)r[1]);
 }
 
-static void count_usage(struct gateway *g, const char *model, const char *task)
+/* Adds to the row [asked, answered, runs] of a task. */
+static void count_usage(struct gateway *g, const char *model, const char *task,
+                        const json_int_t more[USAGE_COLUMNS])
 {
     char key[2 * WIRE_NAME_MAX];
     (void)snprintf(key, sizeof(key), "%.127s\t%.127s", model, task);
     monitor_lock(&g->lock);
-    json_int_t n = json_integer_value(json_object_get(g->usage, key));
-    if (n > 0 || json_object_size(g->usage) < WIRE_MODELS_MAX)
-        json_object_set_new(g->usage, key, json_integer(n + 1));
+    json_t *row = json_object_get(g->usage, key);
+    if (!row && json_object_size(g->usage) < WIRE_MODELS_MAX) {
+        row = json_pack("[i,i,i]", 0, 0, 0);
+        if (json_object_set_new(g->usage, key, row) != 0)
+            row = NULL;
+    }
+    for (size_t i = 0; row && i < USAGE_COLUMNS; i++)
+        (void)json_integer_set(json_array_get(row, i),
+                               json_integer_value(json_array_get(row, i)) + more[i]);
     monitor_unlock(&g->lock);
 }
 
@@ -83,9 +92,11 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
                            .lost = &a->lost};
         ok = request_fit(&a->request, p, e);
         if (ok && !a->counted) /* what is asked for, also when devices can't keep up with it */
-            count_usage(g, a->model, p->task);
+            count_usage(g, a->model, p->task, (json_int_t[]){1, 0, 0});
         a->counted = a->counted || ok;
         ok = ok && flight_run(&f, ret, e);
+        if (ok)
+            count_usage(g, a->model, p->task, (json_int_t[]){0, 1, f.runs});
         *hope_ms = f.hope_ms;
     }
     book_unref(b);

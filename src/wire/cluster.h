@@ -72,7 +72,9 @@ struct heartbeat {
     uint32_t module_count;
     struct link_report *links; /* owned; those measured since the last heartbeat */
     uint32_t link_count;
-    json_t *usage; /* requests per (model, task) since the last: {"model\ttask": n}, or NULL */
+    /* Requests since the last: {"model\ttask": [asked, answered, runs]}, or NULL.  runs: of the
+     * answered ones in all, of the calls made once per candidate or per token. */
+    json_t *usage;
 };
 
 struct heartbeat_answer {

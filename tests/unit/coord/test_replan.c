@@ -121,7 +121,7 @@ static void live(struct world *w, double seconds, double a_per_s, double b_per_s
 {
     for (int i = 0; i < (int)seconds; i++) {
         json_t *usage =
-            json_pack("{s:i,s:i}", "a\tt", poisson(w, a_per_s), "b\tt", poisson(w, b_per_s));
+            json_pack("{s:[i],s:[i]}", "a\tt", poisson(w, a_per_s), "b\tt", poisson(w, b_per_s));
         rates_count(&w->rates, "dev-1", usage);
         json_decref(usage);
         w->now_ns += NS_PER_S;
@@ -196,7 +196,7 @@ static void a_move_has_to_pay(void **state)
     struct world w = begin();
     char why[REPLAN_TEXT_MAX];
     w.move_ms = 1e9;
-    json_t *usage = json_pack("{s:i}", "a\tt", 75);
+    json_t *usage = json_pack("{s:[i]}", "a\tt", 75);
     rates_count(&w.rates, "dev-1", usage);
     json_decref(usage);
     for (int i = 0; i < 30; i++) { /* 15 per s: one place bears it, two are better */
@@ -272,7 +272,8 @@ static void counts_become_rates(void **state)
 {
     (void)state;
     struct rates r = {0};
-    json_t *usage = json_pack("{s:i,s:i,s:s,s:i}", "m\tt", 50, "broken", 3, "x\ty", "no", "\tz", 4);
+    json_t *usage = json_pack("{s:[i],s:[i],s:s,s:[s],s:[i]}", "m\tt", 50, "broken", 3, "x\ty",
+                              "no", "y\tz", "no", "\tz", 4);
     for (int i = 1; i <= 60; i++) {
         rates_count(&r, "dev-1", usage);
         rates_tick(&r, i * 5 * NS_PER_S);
@@ -293,10 +294,29 @@ static void counts_become_rates(void **state)
     rates_clear(&r);
 }
 
+static void answers_say_how_much_work_they_were(void **state)
+{
+    (void)state;
+    struct rates r = {0};
+    assert_true(rates_runs(&r, "m", "t", 7) == 7);
+    json_t *usage = json_pack("{s:[i,i,i],s:[i,i,i]}", "m\tt", 0, 4, 20, "m\tu", 5, 0, 0);
+    rates_count(&r, "dev-1", usage);
+    json_decref(usage);
+    assert_true(rates_runs(&r, "m", "t", 7) == 5);
+    assert_true(rates_runs(&r, "m", "u", 7) == 7); /* none was answered */
+    usage = json_pack("{s:[i,i,i]}", "m\tt", 0, 100, 1000);
+    for (int i = 0; i < 20; i++) /* what was long ago fades */
+        rates_count(&r, "dev-2", usage);
+    json_decref(usage);
+    assert_true(fabs(rates_runs(&r, "m", "t", 7) - 10) < 0.01);
+    rates_clear(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(counts_become_rates),
+        cmocka_unit_test(answers_say_how_much_work_they_were),
         cmocka_unit_test(load_that_shifts_moves_the_replica),
         cmocka_unit_test(steady_load_moves_nothing),
         cmocka_unit_test(load_that_swings_is_bounded),
