@@ -28,8 +28,10 @@ static bool exchange(struct node *n, const char *url, const char *path, const vo
                             .deadline_ns = clock_deadline_ms(LINK_MS),
                             .max_response = 4096};
     int64_t start = clock_now_ns();
+    node_emulate_link(n, size); /* the other end waits for its own */
     if (!net_call(n->client, &call, &a, &e))
         return false;
+    node_emulate_link(n, 0);
     *ms = clock_ms_since(start);
     bool ok = a.status == 200;
     net_answer_clear(&a);
