@@ -11,6 +11,14 @@ FOLDERS = [f for f in model_folders() if f.name in ("garment-caption", "garment-
 CASES = [c for c in small_cases() if c["model"] in {f.name for f in FOLDERS}]
 
 
+def add_models(fleet: Fleet) -> None:
+    """Until every gateway has the table with them: a push may be late on a busy machine."""
+    fleet.add(*FOLDERS)
+    for device in fleet.devices:
+        for case in CASES:
+            until(lambda: ask(device, case).status == 200, 30, f"{case['model']} at {device.name}")
+
+
 def moves(fleet: Fleet) -> list[dict]:
     return fleet.get("/s2m3/v1/plan")["moves"]
 
@@ -45,7 +53,7 @@ def test_a_fast_device_comes_and_goes_under_load(fleet: Fleet) -> None:
     """Issue 5, must-show 7."""
     fleet.up("--emulate", "speed=0.1", name="slow-1")
     fleet.join("slow-2", "--emulate", "speed=0.1")
-    fleet.add(*FOLDERS)
+    add_models(fleet)
     load = Load(list(fleet.devices), CASES, CLIENTS)
     try:
         until(lambda: load.right > 30, 60, "answers")
@@ -73,7 +81,7 @@ def test_a_fast_device_comes_and_goes_under_load(fleet: Fleet) -> None:
 def test_a_drained_device_holds_nothing_and_still_answers(fleet: Fleet) -> None:
     one = fleet.up(name="one")
     two = fleet.join("two", "--emulate", "speed=0.1")
-    fleet.add(*FOLDERS)
+    add_models(fleet)
     url = one.public_url
     load = Load([one, two], CASES, CLIENTS)
     try:
