@@ -5,6 +5,7 @@
 #include "node/internal.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "task/generate.h"
 
 #include <stdio.h>
@@ -302,6 +303,16 @@ static bool fill_returns(struct work *w, struct err *e)
     return true;
 }
 
+/* The next heartbeat says it. */
+static void watch_time(struct work *w)
+{
+    struct held_module *m = w->module;
+    monitor_lock(&w->node->lock);
+    if (times_add(&m->times, w->answer.times.run_ms, &m->report.run_ms))
+        log_debug("node", "%.12s: a call takes %.3f ms", m->report.digest.hex, m->report.run_ms);
+    monitor_unlock(&w->node->lock);
+}
+
 static bool do_call(struct work *w, struct err *e)
 {
     w->deadline_ns = clock_deadline_ms((int64_t)w->call.deadline_ms);
@@ -312,6 +323,8 @@ static bool do_call(struct work *w, struct err *e)
     if (!w->module)
         return false;
     bool ok = w->call.generate ? generate(w, e) : run_or_recall(w, e);
+    if (ok && !w->answer.times.cached)
+        watch_time(w);
     node_give_module(w->node, w->module);
     return ok && (w->call.generate || (deliver(w, e) && fill_returns(w, e)));
 }

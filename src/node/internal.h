@@ -8,6 +8,7 @@
 #include "node/lanes.h"
 #include "node/meeting.h"
 #include "node/node.h"
+#include "node/times.h"
 #include "store/state.h"
 #include "task/prepare.h"
 #include "wire/call.h"
@@ -17,6 +18,7 @@
 struct held_module {
     struct held_module *next;
     struct module_report report; /* figures and state */
+    struct run_times times;      /* of its calls, for report.run_ms */
     struct exec_module *module;  /* set when ready */
     uint32_t users;              /* runs under way */
     bool wanted;                 /* the table gives it to us */
