@@ -534,6 +534,10 @@ static void note_runs(struct fleet *f, const struct device *d, const struct modu
     const struct module_report *was = device_report(d, now->digest.hex);
     if (!m || !was || now->run_ms <= 0 || now->runs < was->runs || now->busy_ms < was->busy_ms)
         return;
+    if (now->run_ms != was->run_ms) { /* the ratio was to another figure */
+        m->served_ms = m->measured_ms = 0;
+        m->stretch_known = false;
+    }
     m->served_ms += now->busy_ms - was->busy_ms;
     m->measured_ms += (double)(now->runs - was->runs) * now->run_ms;
     if (m->measured_ms > STRETCH_RUNS_MAX * now->run_ms) { /* old ones fade */

@@ -1,8 +1,6 @@
 /* times.c - see times.h. */
 #include "node/times.h"
 
-#include <math.h>
-
 bool times_add(struct run_times *t, double ms, double *figure)
 {
     uint32_t at = t->count++;
@@ -13,7 +11,7 @@ bool times_add(struct run_times *t, double ms, double *figure)
         return false;
     t->count = 0;
     double median = t->ms[TIMES_CALLS / 2];
-    if (fabs(median - *figure) <= TIMES_CHANGE * fmax(median, *figure))
+    if (median >= (1 - TIMES_CHANGE) * *figure)
         return false;
     *figure = median;
     return true;

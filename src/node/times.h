@@ -1,9 +1,12 @@
-/* times.h - how long the calls of one module really take.
+/* times.h - how long the runs of one module really take, when that is less than was measured.
  *
  * A module's time is first measured by itself, before it serves, perhaps while the machine was busy
- * with other things; and a generation takes as many runs as it takes.  So calls are watched, and
- * the figure that devices are chosen by is replaced when it was wrong: after each TIMES_CALLS calls
- * their median counts, if it differs from the figure by more than TIMES_CHANGE of the larger.
+ * with other things.  So calls are watched: after each TIMES_CALLS of them their median is the
+ * figure that devices are chosen by, if it is lower by more than TIMES_CHANGE.
+ *
+ * It is never raised here: what makes runs take longer in service (other runs, mostly) would be
+ * there on another device, too, but a device that has not served yet would seem faster for it.  The
+ * coordinator raises the figures of all devices together (coord/fleet.h, fleet_stretch()).
  *
  * Threads: none of its own; one lock around all calls. */
 #pragma once
@@ -19,5 +22,5 @@ struct run_times {
     uint32_t count;
 };
 
-/* One more call took ms.  true: *figure was wrong, and is now the median. */
+/* One more call took ms per run.  true: *figure was too high, and is now the median. */
 bool times_add(struct run_times *t, double ms, double *figure);

@@ -50,7 +50,7 @@ struct module_report {
     char error[256]; /* why it failed, or empty */
     bool measured;
     uint64_t anonymous, file, pss, peak; /* added by the module, after runs */
-    double load_ms, run_ms;              /* a call, emulated waiting included; at first one run */
+    double load_ms, run_ms;              /* of a run: emulated waiting included */
     uint64_t runs;                       /* since it was loaded */
     double busy_ms;                      /* that these took on a lane, in all */
 };
