@@ -179,15 +179,6 @@ static json_t *modules_json(struct coord *c, const bool *models, struct snapshot
 
 /* ---- models and requests ---------------------------------------------------------------------- */
 
-static double media_bytes(const struct program_call *c)
-{
-    static const double sizes[MEDIA_KINDS] = {IMAGE_BYTES, AUDIO_BYTES, TEXT_BYTES};
-    double bytes = 0;
-    for (int i = 0; i < c->input_count; i++)
-        bytes += c->inputs[i].media ? sizes[c->inputs[i].kind] : 0;
-    return bytes;
-}
-
 static json_t *from_json(const struct program *p, const struct program_call *c)
 {
     json_t *from = json_array();
@@ -226,6 +217,20 @@ static double fastest_ms(struct coord *c, const struct module *m)
     return isfinite(least) ? least * fleet_stretch(m) : 0;
 }
 
+/* Of what is asked about, the picture or sound is nearly all. */
+static double media_bytes(const struct coord *c, const struct offer *o,
+                          const struct program_call *call)
+{
+    static const double sizes[MEDIA_KINDS] = {IMAGE_BYTES, AUDIO_BYTES, TEXT_BYTES};
+    double bytes = 0;
+    for (int i = 0; i < call->input_count; i++) {
+        double guess = call->inputs[i].media ? sizes[call->inputs[i].kind] : 0;
+        bool counted = guess > 0 && call->inputs[i].kind != MEDIA_TEXT && !call->each;
+        bytes += counted ? rates_bytes(&c->rates, o->model, o->program->task, guess) : guess;
+    }
+    return bytes;
+}
+
 static int runs_of(const struct coord *c, const struct offer *o, const struct program_call *call)
 {
     if (!call->each && !call->generate)
@@ -251,7 +256,7 @@ static json_t *program_json(struct coord *c, struct offer *o)
             return NULL;
         }
         int runs = runs_of(c, o, call);
-        double bytes = media_bytes(call) * (call->each ? runs : 1);
+        double bytes = media_bytes(c, o, call) * (call->each ? runs : 1);
         module_key(m, key, sizeof(key));
         json_array_append_new(calls, json_pack("{s:s,s:s,s:o}", "id", call->id, "module", key,
                                                "from", from_json(p, call)));

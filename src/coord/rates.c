@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define COUNT_MAX 1e9
+#define BYTES_MAX 1e15
 #define FADED 1e-3 /* per s */
 
 void rates_clear(struct rates *r)
@@ -40,7 +41,7 @@ static struct rate *row(struct rates *r, const char *device, const char *model, 
 }
 
 static void add_effort(struct rates *r, const char *model, size_t model_size, const char *task,
-                       double answered, double runs)
+                       double answered, double runs, double bytes)
 {
     struct effort *x = r->efforts, *end = x + r->effort_count;
     while (x < end && !(strncmp(x->model, model, model_size) == 0 && !x->model[model_size] &&
@@ -60,25 +61,43 @@ static void add_effort(struct rates *r, const char *model, size_t model_size, co
     }
     x->answered += answered;
     x->runs += runs;
+    x->bytes += bytes;
     while (x->answered > RATES_EFFORTS) {
         x->answered /= 2;
         x->runs /= 2;
+        x->bytes /= 2;
     }
+}
+
+static const struct effort *effort_of(const struct rates *r, const char *model, const char *task)
+{
+    for (uint32_t i = 0; i < r->effort_count; i++)
+        if (strcmp(r->efforts[i].model, model) == 0 && strcmp(r->efforts[i].task, task) == 0)
+            return &r->efforts[i];
+    return NULL;
 }
 
 double rates_runs(const struct rates *r, const char *model, const char *task, double guess)
 {
-    for (uint32_t i = 0; i < r->effort_count; i++) {
-        const struct effort *x = &r->efforts[i];
-        if (strcmp(x->model, model) == 0 && strcmp(x->task, task) == 0)
-            return x->runs / x->answered;
-    }
-    return guess;
+    const struct effort *x = effort_of(r, model, task);
+    return x ? x->runs / x->answered : guess;
+}
+
+double rates_bytes(const struct rates *r, const char *model, const char *task, double guess)
+{
+    const struct effort *x = effort_of(r, model, task);
+    return x ? x->bytes / x->answered : guess;
 }
 
 static bool usable(double n)
 {
     return n > 0 && n <= COUNT_MAX;
+}
+
+static double column(const json_t *row, size_t i, double max)
+{
+    double n = json_number_value(json_array_get(row, i));
+    return n > 0 ? fmin(n, max) : 0;
 }
 
 void rates_count(struct rates *r, const char *device, const json_t *usage)
@@ -95,12 +114,12 @@ void rates_count(struct rates *r, const char *device, const json_t *usage)
             continue;
         double asked = json_number_value(json_array_get(value, 0));
         double answered = json_number_value(json_array_get(value, 1));
-        double runs = json_number_value(json_array_get(value, 2));
         struct rate *x = usable(asked) ? row(r, device, key, size, tab + 1) : NULL;
         if (x)
             x->count += asked;
-        if (usable(answered) && usable(runs))
-            add_effort(r, key, size, tab + 1, answered, runs);
+        if (usable(answered))
+            add_effort(r, key, size, tab + 1, answered, column(value, 2, COUNT_MAX),
+                       column(value, 3, BYTES_MAX));
     }
 }
 

@@ -29,7 +29,7 @@ struct rate {
 /* How much work a request of a task brings, by what was answered. */
 struct effort {
     char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX];
-    double answered, runs; /* of late: halved at RATES_EFFORTS answers */
+    double answered, runs, bytes; /* of late: halved at RATES_EFFORTS answers */
 };
 
 struct rates {
@@ -48,6 +48,9 @@ void rates_count(struct rates *r, const char *device, const json_t *usage);
 /* Runs of one request's call that is made once per candidate or token, on average; guess: what to
  * say as long as none was answered. */
 double rates_runs(const struct rates *r, const char *model, const char *task, double guess);
+
+/* Bytes of one request's media, likewise. */
+double rates_bytes(const struct rates *r, const char *model, const char *task, double guess);
 
 /* Takes the counts since the last tick into the rates; rows that have faded away are dropped. */
 void rates_tick(struct rates *r, int64_t now_ns);

@@ -307,11 +307,15 @@ static bool fill_returns(struct work *w, struct err *e)
 static void watch_time(struct work *w)
 {
     struct held_module *m = w->module;
-    monitor_lock(&w->node->lock);
     uint32_t runs = w->call.generate && w->answer.tokens > 1 ? w->answer.tokens : 1;
-    if (times_add(&m->times, w->answer.times.run_ms / runs, &m->report.run_ms))
-        log_debug("node", "%.12s: a run takes %.3f ms", m->report.digest.hex, m->report.run_ms);
+    monitor_lock(&w->node->lock);
+    bool lower = times_add(&m->times, w->answer.times.run_ms / runs, &m->report.run_ms);
+    double run_ms = m->report.run_ms;
     monitor_unlock(&w->node->lock);
+    if (!lower)
+        return;
+    log_debug("node", "%.12s: a run takes %.3f ms", w->call.module.hex, run_ms);
+    node_keep_run_ms(w->node, w->call.module.hex, run_ms);
 }
 
 static bool do_call(struct work *w, struct err *e)

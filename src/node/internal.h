@@ -70,6 +70,8 @@ bool node_fetch(struct node *n, const char *digest, struct err *e);
 /* Figures from node.db, else measured now (and remembered). */
 bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret,
                   struct err *e);
+/* The time of a run as it was found to be, for when the module comes here again. */
+void node_keep_run_ms(struct node *n, const char *digest, double run_ms);
 /* For task/prepare: content of a side file; free(). */
 bool node_side_file(void *node, const char *digest, char **ret, size_t *size, struct err *e);
 

@@ -162,6 +162,29 @@ bool node_measure(struct node *n, const char *digest, const json_t *dims, struct
     return ok;
 }
 
+void node_keep_run_ms(struct node *n, const char *digest, double run_ms)
+{
+    char key[256];
+    struct err e;
+    json_t *row = NULL;
+    struct module_report kept;
+    profile_key(n, digest, key, sizeof(key));
+    if (pthread_mutex_trylock(&n->measure_lock) != 0)
+        return; /* something is being measured, which takes long: the next window says it again */
+    bool ok = state_get(n->state, STATE_PROFILE, key, &row, &e) && row &&
+              module_report_read(row, &kept, &e);
+    json_decref(row);
+    if (ok) {
+        kept.run_ms = run_ms;
+        row = module_report_json(&kept);
+        ok = row && state_put(n->state, STATE_PROFILE, key, row, &e);
+        json_decref(row);
+        if (!ok)
+            log_debug("node", "%.12s: its time is not kept", digest);
+    }
+    (void)pthread_mutex_unlock(&n->measure_lock);
+}
+
 /* ---- taking and giving ---------------------------------------------------------------------- */
 
 static struct held_module *find(struct node *n, const char *digest)

@@ -72,8 +72,9 @@ struct heartbeat {
     uint32_t module_count;
     struct link_report *links; /* owned; those measured since the last heartbeat */
     uint32_t link_count;
-    /* Requests since the last: {"model\ttask": [asked, answered, runs]}, or NULL.  runs: of the
-     * answered ones in all, of the calls made once per candidate or per token. */
+    /* Requests since the last: {"model\ttask": [asked, answered, runs, bytes]}, or NULL.  Of the
+     * answered ones in all, runs: of the calls made once per candidate or per token; bytes: of
+     * what was asked about (pictures, sounds, texts; not the candidates). */
     json_t *usage;
 };
 

@@ -299,10 +299,12 @@ static void answers_say_how_much_work_they_were(void **state)
     (void)state;
     struct rates r = {0};
     assert_true(rates_runs(&r, "m", "t", 7) == 7);
-    json_t *usage = json_pack("{s:[i,i,i],s:[i,i,i]}", "m\tt", 0, 4, 20, "m\tu", 5, 0, 0);
+    json_t *usage = json_pack("{s:[i,i,i,i],s:[i,i,i]}", "m\tt", 0, 4, 20, 4000, "m\tu", 5, 0, 0);
     rates_count(&r, "dev-1", usage);
     json_decref(usage);
     assert_true(rates_runs(&r, "m", "t", 7) == 5);
+    assert_true(rates_bytes(&r, "m", "t", 7) == 1000);
+    assert_true(rates_bytes(&r, "m", "u", 7) == 7);
     assert_true(rates_runs(&r, "m", "u", 7) == 7); /* none was answered */
     usage = json_pack("{s:[i,i,i]}", "m\tt", 0, 100, 1000);
     for (int i = 0; i < 20; i++) /* what was long ago fades */
