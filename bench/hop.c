@@ -13,7 +13,7 @@
  *     streams  the same by a NET_STREAMS route (the handler has a thread of its own)
  *
  *
- * With arguments URL DIGEST PORT LIMIT: the hop of a module call instead of `ours`: a 4 KB tensor to
+ * With arguments URL DIGEST INPUT OUTPUT LIMIT: the hop of a module call instead of `ours`: a 4 KB tensor to
  * the module of that digest on the node at URL, as a gateway sends it, and its output back.
  * bench/fleet starts such nodes.
  *
@@ -252,12 +252,13 @@ static bool module_call(void *self)
     return ok;
 }
 
-/* The output has the name "out0"; the input is (1,3,18,19) float32, which is 4 KB. */
+/* The input is (1,3,18,19) float32, which is 4 KB. */
 static bool module_open(struct module_hop *m, char **argv)
 {
     struct shape s = {.rank = 4, .dims = {1, 3, 18, 19}};
     struct call *c = &m->call;
-    if (strlen(argv[2]) != DIGEST_HEX || strlen(argv[3]) >= TENSOR_NAME_MAX)
+    if (strlen(argv[2]) != DIGEST_HEX || strlen(argv[3]) >= TENSOR_NAME_MAX ||
+        strlen(argv[4]) >= TENSOR_NAME_MAX)
         return false;
     (void)snprintf(m->url, sizeof(m->url), "%.250s/s2m3/v1/call", argv[1]);
     (void)snprintf(c->key.request, sizeof(c->key.request), "bench");
@@ -269,7 +270,7 @@ static bool module_open(struct module_hop *m, char **argv)
     c->inputs[0].source = CALL_TENSOR;
     memcpy(c->inputs[0].port, argv[3], strlen(argv[3]) + 1);
     c->return_count = 1;
-    (void)snprintf(c->returns[0], sizeof(c->returns[0]), "out0");
+    (void)snprintf(c->returns[0], sizeof(c->returns[0]), "%s", argv[4]);
     return tensor_new(DT_F32, &s, &c->inputs[0].tensor, NULL);
 }
 
@@ -382,12 +383,12 @@ int main(int argc, char **argv)
     struct stack node[] = {{"module", module_call, &module, {0}}};
     module.client = plain.client;
     bool ran = curl != NULL, ok = true;
-    if (argc == 5) {
-        struct size size = {4096, 1500, strtod(argv[4], NULL)};
+    if (argc == 6) {
+        struct size size = {4096, 1500, strtod(argv[5], NULL)};
         answer_bytes = ANSWER_MAX;
         ran = ran && module_open(&module, argv) && run_size(&size, curl, node, 1, &ok);
     }
-    for (size_t i = 0; argc != 5 && ran && i < ARRAY_LEN(sizes); i++)
+    for (size_t i = 0; argc != 6 && ran && i < ARRAY_LEN(sizes); i++)
         ran = run_size(&sizes[i], curl, net, ARRAY_LEN(net), &ok);
     call_clear(&module.call);
     if (!ran)
