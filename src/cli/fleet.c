@@ -14,12 +14,11 @@
 #define PART_BYTES (4u << 20)
 #define PART_MS 120000
 
-static bool exchange(const struct args *a, const char *method, const char *path, const char *type,
+static bool exchange(const char *base, const char *method, const char *path, const char *type,
                      const void *data, size_t size, int64_t timeout_ms, struct net_answer *ret,
                      struct err *e)
 {
     struct net_client *client;
-    const char *base = args_text(a, "url");
     size_t size_of_base = strlen(base);
     if (strncmp(base, "http://", 7) != 0 && strncmp(base, "https://", 8) != 0)
         return err_set(e, ERR_INVALID, "--url: '%.80s' should be http://ADDRESS:PORT", base);
@@ -40,8 +39,7 @@ static bool exchange(const struct args *a, const char *method, const char *path,
                             .deadline_ns = clock_deadline_ms(timeout_ms)};
     bool ok = net_call(client, &call, ret, e);
     if (!ok && e->code == ERR_GONE)
-        err_set(e, ERR_GONE, "no fleet answers at %s (start one with: s2m3 up)",
-                args_text(a, "url"));
+        err_set(e, ERR_GONE, "no fleet answers at %s (start one with: s2m3 up)", base);
     net_client_close(client);
     free(url);
     return ok;
@@ -50,15 +48,15 @@ static bool exchange(const struct args *a, const char *method, const char *path,
 bool fleet_send(const struct args *a, const char *path, const char *type, const void *data,
                 size_t size, int64_t timeout_ms, struct net_answer *ret, struct err *e)
 {
-    return exchange(a, "POST", path, type, data, size, timeout_ms, ret, e);
+    return exchange(args_text(a, "url"), "POST", path, type, data, size, timeout_ms, ret, e);
 }
 
-bool fleet_json(const struct args *a, const char *method, const char *path, json_t *body,
-                int64_t timeout_ms, json_t **ret, struct err *e)
+bool fleet_json_at(const char *url, const char *method, const char *path, json_t *body,
+                   int64_t timeout_ms, json_t **ret, struct err *e)
 {
     struct net_answer answer;
     char *text = body ? json_text(body) : NULL;
-    bool ok = exchange(a, method, path, text ? "application/json" : NULL, text,
+    bool ok = exchange(url, method, path, text ? "application/json" : NULL, text,
                        text ? strlen(text) : 0, timeout_ms, &answer, e);
     json_decref(body);
     free(text);
@@ -69,11 +67,17 @@ bool fleet_json(const struct args *a, const char *method, const char *path, json
     return *ret != NULL;
 }
 
+bool fleet_json(const struct args *a, const char *method, const char *path, json_t *body,
+                int64_t timeout_ms, json_t **ret, struct err *e)
+{
+    return fleet_json_at(args_text(a, "url"), method, path, body, timeout_ms, ret, e);
+}
+
 bool fleet_reachable(const struct args *a)
 {
     struct net_answer answer;
     struct err e;
-    if (!exchange(a, "GET", "/healthz", NULL, NULL, 0, 2000, &answer, &e))
+    if (!exchange(args_text(a, "url"), "GET", "/healthz", NULL, NULL, 0, 2000, &answer, &e))
         return false;
     net_answer_clear(&answer);
     return true;
@@ -100,7 +104,8 @@ static bool put_part(const struct args *a, const char *digest, uint64_t at, bool
     struct net_answer answer;
     (void)snprintf(path, sizeof(path), "/s2m3/v1/uploads/%s?offset=%llu&last=%d", digest,
                    (unsigned long long)at, last);
-    if (!exchange(a, "PUT", path, "application/octet-stream", data, size, PART_MS, &answer, e))
+    if (!exchange(args_text(a, "url"), "PUT", path, "application/octet-stream", data, size, PART_MS,
+                  &answer, e))
         return false;
     bool ok = net_answer_err(&answer, e);
     net_answer_clear(&answer);

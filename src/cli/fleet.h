@@ -8,6 +8,10 @@
 bool fleet_json(const struct args *a, const char *method, const char *path, json_t *body,
                 int64_t timeout_ms, json_t **ret, struct err *e);
 
+/* The same with the gateway at that URL. */
+bool fleet_json_at(const char *url, const char *method, const char *path, json_t *body,
+                   int64_t timeout_ms, json_t **ret, struct err *e);
+
 /* Uploads a file by digest in parts; goes on where an earlier upload stopped. */
 bool fleet_upload(const struct args *a, const char *path, const char *digest, uint64_t size,
                   struct err *e);

@@ -32,7 +32,8 @@ struct wish {
     const char *file; /* NULL: the fleet at url */
     const char *url;
     bool apply;
-    bool searches; /* a method, a pin or a change was asked for */
+    bool searches;   /* a method, a pin or a change was asked for */
+    bool overloaded; /* the fleet can't bear its rates: times are of requests alone */
     struct plan_fleet fleet;
     struct plan_options o;
     double limit_ms; /* 0: none */
@@ -469,6 +470,8 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
 {
     struct err e;
     json_t *answer = answer_json(x, start), *roi = NULL;
+    if (answer && w->overloaded)
+        json_object_set_new(answer, "overloaded", json_true());
     if (w->prices && !plan_roi(w->prices, root, answer, &roi, &e)) {
         json_decref(answer);
         return fail(w, "badinstance", &e);
@@ -479,6 +482,9 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
         print_json(answer);
     } else {
         print_result(x->in, &x->r, method_of(x));
+        if (w->overloaded)
+            printf("\noverloaded: more is asked for than these places can bear; times are those of "
+                   "requests alone\n");
         if (x->given)
             plan_fleet_print(&w->fleet);
         if (roi)
@@ -518,7 +524,14 @@ static int run(struct wish *w)
     const char *code = "badinstance";
     json_t *root = fetch(w, &e);
     int exit_code = 0;
-    if (!root || !solve(w, root, !w->file, start, &x, &code, &e))
+    bool ok = root && solve(w, root, !w->file, start, &x, &code, &e);
+    if (root && !ok && !w->file && e.code == ERR_NO_PLACE) {
+        w->overloaded = true;
+        json_object_set_new(root, "objective", json_string("latency"));
+        solved_clear(&x);
+        ok = solve(w, root, true, start, &x, &code, &e);
+    }
+    if (!ok)
         exit_code = fail(w, code, &e);
     else if (w->change_count > 0 || (!w->file && !w->apply && w->searches))
         exit_code = run_changed(w, root, &x, start);

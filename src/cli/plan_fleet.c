@@ -1,9 +1,7 @@
 /* plan_fleet.c - see plan_fleet.h. */
 #include "cli/plan_fleet.h"
 
-#include "base/clock.h"
-#include "base/file.h"
-#include "net/client.h"
+#include "cli/fleet.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,38 +10,15 @@
 #define PLAN_MS 60000
 #define MOVES_SHOWN 8u
 
-static bool exchange(const char *url, const char *body, struct plan_fleet *ret, struct err *e)
+/* body: stolen, or NULL. */
+static bool exchange(const char *url, const char *method, json_t *body, struct plan_fleet *ret,
+                     struct err *e)
 {
-    struct net_client *client;
-    struct net_answer answer;
     *ret = (struct plan_fleet){0};
-    char *address = text_format("%s/s2m3/v1/plan", url);
-    if (!address || !net_client_open(NULL, &client, e)) {
-        free(address);
-        return address || err_set(e, ERR_MEMORY, "no memory");
-    }
-    struct net_header type = {"Content-Type", "application/json"};
-    struct net_part part = {body, body ? strlen(body) : 0};
-    struct net_call call = {.method = body ? "POST" : "GET",
-                            .url = address,
-                            .headers = &type,
-                            .header_count = body ? 1 : 0,
-                            .parts = &part,
-                            .part_count = body ? 1 : 0,
-                            .deadline_ns = clock_deadline_ms(PLAN_MS)};
-    bool ok = net_call(client, &call, &answer, e);
-    if (!ok && e->code == ERR_GONE)
-        err_set(e, ERR_GONE, "no fleet answers at %s (--instance FILE plans from numbers)", url);
-    net_client_close(client);
-    free(address);
-    if (!ok)
-        return false;
-    ret->whole =
-        net_answer_err(&answer, e) ? json_parse("plan", answer.body, answer.size, e) : NULL;
-    net_answer_clear(&answer);
-    ok = ret->whole && json_need_object(ret->whole, "plan", "instance", &ret->instance, e) &&
-         json_need_object(ret->whole, "plan", "placement", &ret->placement, e) &&
-         json_need_object(ret->whole, "plan", "pins", &ret->pins, e);
+    bool ok = fleet_json_at(url, method, "/s2m3/v1/plan", body, PLAN_MS, &ret->whole, e) &&
+              json_need_object(ret->whole, "plan", "instance", &ret->instance, e) &&
+              json_need_object(ret->whole, "plan", "placement", &ret->placement, e) &&
+              json_need_object(ret->whole, "plan", "pins", &ret->pins, e);
     if (!ok)
         plan_fleet_clear(ret);
     return ok;
@@ -51,19 +26,13 @@ static bool exchange(const char *url, const char *body, struct plan_fleet *ret, 
 
 bool plan_fleet_fetch(const char *url, struct plan_fleet *ret, struct err *e)
 {
-    return exchange(url, NULL, ret, e);
+    return exchange(url, "GET", NULL, ret, e);
 }
 
 bool plan_fleet_apply(const char *url, json_t *pins, struct plan_fleet *ret, struct err *e)
 {
     json_t *o = json_pack("{s:O*}", "pins", pins);
-    char *text = json_text(o);
-    json_decref(o);
-    if (!text)
-        return err_set(e, ERR_MEMORY, "no memory");
-    bool ok = exchange(url, text, ret, e);
-    free(text);
-    return ok;
+    return o ? exchange(url, "POST", o, ret, e) : err_set(e, ERR_MEMORY, "no memory");
 }
 
 void plan_fleet_clear(struct plan_fleet *f)

@@ -44,23 +44,6 @@ static const struct cut_group *group_of(const struct expansion *x, int call)
     return NULL;
 }
 
-static bool id_taken(const struct program *p, const char *id)
-{
-    for (int i = 0; i < p->call_count; i++)
-        if (strcmp(p->calls[i].id, id) == 0)
-            return true;
-    return false;
-}
-
-/* The module's name, cut so that "#1000" fits behind it, and a number where another has it. */
-static void name_call(const struct program *p, const char *module, struct program_call *c)
-{
-    const char *each = c->each ? ".each" : "";
-    (void)snprintf(c->id, sizeof(c->id), "%.40s%s", module, each);
-    for (int n = 2; id_taken(p, c->id); n++)
-        (void)snprintf(c->id, sizeof(c->id), "%.36s%s~%d", module, each, n);
-}
-
 /* -1: not yet. */
 static int find_made(const struct expansion *x, const struct made *want)
 {
@@ -80,7 +63,7 @@ static int add_made(struct expansion *x, struct program_call *c, const struct ma
         return -1;
     }
     c->module = module->identity;
-    name_call(x->to, module->name, c);
+    program_name_call(x->to, module->name, c);
     x->made[x->to->call_count] = *made;
     x->to->calls[x->to->call_count] = *c;
     return x->to->call_count++;

@@ -407,14 +407,14 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
         const struct call_answer *got = &x->answer;
         if (want->kind == ANSWER_SIMILARITY && x->call == want->other) {
             whole = whole && got->output_count == 1;
+            f->runs += !got->times.cached;
             candidates[x->item] = got->outputs[0].tensor;
         } else if (x->call == want->call) {
-            f->runs = (int)got->tokens;
+            f->runs += (int)got->tokens;
             in.text = got->text;
             in.value = got->output_count ? &got->outputs[0].tensor : NULL;
         }
     }
-    f->runs = f->request->candidate_count > 0 ? f->request->candidate_count : f->runs;
     in.candidates = candidates;
     in.candidate_count = f->request->candidate_count;
     whole = whole && (want->kind == ANSWER_TEXT ? in.text != NULL : in.value != NULL);

@@ -67,7 +67,8 @@ struct flight {
     struct err
         *lost;   /* the last failure that a device which is gone caused; kept over all tables */
     int hope_ms; /* set when it fails: see route_hope_ms() */
-    int runs;    /* set when it is answered: of what is run once per candidate or token */
+    int runs;    /* set when it is answered: of what is run once per candidate (from the cache:
+                    none) or token */
 };
 /* *ret: the task's answer, a new reference. */
 bool flight_run(struct flight *f, json_t **ret, struct err *e);

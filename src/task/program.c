@@ -24,6 +24,22 @@ bool media_kind_from_name(const char *name, enum media_kind *ret)
     return false;
 }
 
+static bool id_taken(const struct program *p, const char *id)
+{
+    for (int i = 0; i < p->call_count; i++)
+        if (strcmp(p->calls[i].id, id) == 0)
+            return true;
+    return false;
+}
+
+void program_name_call(const struct program *p, const char *name, struct program_call *c)
+{
+    const char *each = c->each ? ".each" : "";
+    (void)snprintf(c->id, sizeof(c->id), "%.40s%s", name, each);
+    for (int n = 2; id_taken(p, c->id); n++)
+        (void)snprintf(c->id, sizeof(c->id), "%.40s%s~%d", name, each, n);
+}
+
 bool program_reads(const struct program *p, enum media_kind k, bool each)
 {
     for (int i = 0; i < p->call_count; i++)

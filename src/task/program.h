@@ -87,5 +87,10 @@ json_t *program_to_json(const struct program *p);
 struct program *program_from_json(const json_t *o, struct err *e);
 void program_free(struct program *p);
 
+/* Gives a call an id that no other of the program has: the name of what it runs, cut so that
+ * "#1000" fits behind it (one per candidate), and with a number where another call has it.
+ * c->each is set. */
+void program_name_call(const struct program *p, const char *name, struct program_call *c);
+
 /* Which media the program reads once per request, and which per candidate. */
 bool program_reads(const struct program *p, enum media_kind k, bool each);

@@ -64,23 +64,6 @@ static bool add_media(struct builder *b, struct program_call *c, enum media_kind
     return true;
 }
 
-static bool id_taken(const struct program *p, const char *id)
-{
-    for (int i = 0; i < p->call_count; i++)
-        if (strcmp(p->calls[i].id, id) == 0)
-            return true;
-    return false;
-}
-
-/* The graph's name, cut so that "#1000" fits behind it, and a number where another call has it. */
-static void name_call(const struct program *p, const char *graph, struct program_call *c)
-{
-    const char *each = c->each ? ".each" : "";
-    (void)snprintf(c->id, sizeof(c->id), "%.40s%s", graph, each);
-    for (int n = 2; id_taken(p, c->id); n++)
-        (void)snprintf(c->id, sizeof(c->id), "%.40s%s~%d", graph, each, n);
-}
-
 static int add_call(struct builder *b, int graph, bool each);
 
 static bool add_inputs(struct builder *b, int graph, struct program_call *c)
@@ -130,7 +113,7 @@ static int add_call(struct builder *b, int graph, bool each)
                 p->task, PROGRAM_CALLS_MAX);
         return -1;
     }
-    name_call(p, g->name, &c);
+    program_name_call(p, g->name, &c);
     d->graphs[graph].called = true;
     b->graphs[p->call_count] = graph;
     p->calls[p->call_count] = c;

@@ -73,7 +73,7 @@ struct heartbeat {
     struct link_report *links; /* owned; those measured since the last heartbeat */
     uint32_t link_count;
     /* Requests since the last: {"model\ttask": [asked, answered, runs, bytes]}, or NULL.  Of the
-     * answered ones in all, runs: of the calls made once per candidate or per token; bytes: of
+     * answered ones in all, runs: of the calls made once per candidate (from the cache: none) or per token; bytes: of
      * what was asked about (pictures, sounds, texts; not the candidates). */
     json_t *usage;
 };

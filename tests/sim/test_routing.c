@@ -106,12 +106,9 @@ static void encoders_run_in_parallel(void **state)
     }
 }
 
-/* The device that routing likes best dies while the head waits there for a lane. */
-static void a_dead_device_is_replaced(void **state)
+/* Encoders on d0, the head on d1 and, slower, on d2; the lane of one device is held. */
+static struct sim_sum two_heads(int blocked, struct sim_block *block)
 {
-    (void)state;
-    struct sim_block block;
-    struct sim_asking asking;
     sim_start(&s, &(struct sim_options){.devices = 3, .cables = true});
     struct sim_sum m = sim_add_sum(&s, "noop");
     struct sim_module *blocker = sim_add_module(&s, "blocker", SIM_BLOCKER);
@@ -119,9 +116,19 @@ static void a_dead_device_is_replaced(void **state)
     sim_place(m.right, 0, 1);
     sim_place(m.head, 1, 1);
     sim_place(m.head, 2, 50);
-    sim_place(blocker, 1, 1);
+    sim_place(blocker, blocked, 1);
     sim_publish(&s);
-    sim_block(&s, &block, 1, blocker);
+    sim_block(&s, block, blocked, blocker);
+    return m;
+}
+
+/* The device that routing likes best dies while the head waits there for a lane. */
+static void a_dead_device_is_replaced(void **state)
+{
+    (void)state;
+    struct sim_block block;
+    struct sim_asking asking;
+    struct sim_sum m = two_heads(1, &block);
     sim_ask_start(&s, &asking, 0, "sum", "one two");
     sim_wait_lanes(&s, 1, 1, 1); /* the encoders have delivered, the head wants the lane */
     cable_cut(s.devices[1].cable);
@@ -220,16 +227,7 @@ static void who_can_t_be_delivered_to_is_replaced(void **state)
     (void)state;
     struct sim_block block;
     struct sim_asking asking;
-    sim_start(&s, &(struct sim_options){.devices = 3, .cables = true});
-    struct sim_sum m = sim_add_sum(&s, "noop");
-    struct sim_module *blocker = sim_add_module(&s, "blocker", SIM_BLOCKER);
-    sim_place(m.left, 0, 1);
-    sim_place(m.right, 0, 1);
-    sim_place(m.head, 1, 1);
-    sim_place(m.head, 2, 50);
-    sim_place(blocker, 0, 1);
-    sim_publish(&s);
-    sim_block(&s, &block, 0, blocker);
+    (void)two_heads(0, &block);
     sim_ask_start(&s, &asking, 2, "sum", "one two");
     sim_wait_lanes(&s, 0, 1, 2);
     cable_shut(s.devices[1].cable);
