@@ -4,6 +4,7 @@
 #include "base/parse.h"
 #include "cli/fleet.h"
 #include "cli/folder.h"
+#include "cli/pins.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,15 +32,17 @@ static bool upload(const struct args *a, const struct folder *f, struct err *e)
     return true;
 }
 
-static json_t *manifest(const struct folder *f, const char *name, double tolerance, bool whole)
+/* pins: may be NULL. */
+static json_t *manifest(const struct folder *f, const char *name, double tolerance, bool whole,
+                        json_t *pins)
 {
     json_t *files = json_array();
     for (int i = 0; i < f->count; i++)
         json_array_append_new(files, json_pack("{s:s,s:s,s:I}", "path", f->files[i].name, "digest",
                                                f->files[i].digest.hex, "bytes",
                                                (json_int_t)f->files[i].size));
-    return json_pack("{s:s,s:o,s:f,s:b}", "name", name ? name : f->name, "files", files,
-                     "tolerance", tolerance, "whole", (int)whole);
+    return json_pack("{s:s,s:o,s:f,s:b,s:O*}", "name", name ? name : f->name, "files", files,
+                     "tolerance", tolerance, "whole", (int)whole, "pins", pins);
 }
 
 static void print_added(const json_t *o)
@@ -85,19 +88,21 @@ static void print_added(const json_t *o)
 static int run_add(const struct args *a)
 {
     struct err e;
-    json_t *o;
+    json_t *o, *pins = NULL;
     struct folder *f = calloc(1, sizeof(*f));
     if (!f)
         return cli_fail(&(struct err){.code = ERR_MEMORY, .text = "no memory"});
     double tolerance = 0;
     const char *given = args_text(a, "tolerance");
     bool ok = (!given || parse_double("--tolerance", given, 0, TOLERANCE_MAX, &tolerance, &e)) &&
+              pins_of_args(a, &pins, &e) &&
               folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
               fleet_json(a, "POST", "/s2m3/v1/models",
-                         manifest(f, args_text(a, "name"), tolerance, args_flag(a, "whole")),
+                         manifest(f, args_text(a, "name"), tolerance, args_flag(a, "whole"), pins),
                          ADD_MS, &o, &e);
     folder_clear(f);
     free(f);
+    json_decref(pins);
     if (!ok)
         return cli_fail(&e);
     if (args_flag(a, "json"))
@@ -138,6 +143,8 @@ static const struct option_row add_options[] = {
      "Largest difference of an output that cutting into modules may make; 0: the same bits", NULL,
      0, 0},
     {"whole", OPT_FLAG, NULL, NULL, "Don't cut it: each .onnx file is one module", NULL, 0, 0},
+    {"pin", OPT_LIST, "MODULE=DEVICE", NULL, "Where a module of it has to be; repeatable", NULL, 0,
+     0},
     OPTION_URL,
     OPTION_JSON,
     OPTION_CONFIG,

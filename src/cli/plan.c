@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/pins.h"
 #include "cli/plan_fleet.h"
 #include "cli/plan_roi.h"
 #include "plan/whatif.h"
@@ -75,24 +76,6 @@ static const char *const usage_text =
 
 /* ---- options ---- */
 
-static bool add_pin(struct wish *w, const char *text, struct err *e)
-{
-    const char *equals = strrchr(text, '=');
-    if (!equals || equals == text || !equals[1])
-        return err_set(e, ERR_INVALID, "--pin: '%s' is not MODULE=DEVICE", text);
-    char *module = strndup(text, (size_t)(equals - text));
-    if (!w->pins)
-        w->pins = json_object();
-    json_t *list = module ? json_object_get(w->pins, module) : NULL;
-    if (module && !list) {
-        list = json_array();
-        (void)json_object_set_new(w->pins, module, list);
-    }
-    bool ok = list && json_array_append_new(list, json_string(equals + 1)) == 0;
-    free(module);
-    return ok || err_set(e, ERR_INVALID, "--pin: '%s' is not UTF-8 text", text);
-}
-
 static bool add_unpin(struct wish *w, const char *module, struct err *e)
 {
     if (!w->pins)
@@ -137,7 +120,7 @@ static bool set_value(struct wish *w, const char *name, const char *value, struc
         return true;
     }
     if (strcmp(name, "--pin") == 0)
-        return add_pin(w, value, e);
+        return pins_add(&w->pins, value, e);
     if (strcmp(name, "--what-if") == 0) {
         if (w->change_count == CHANGES_MAX)
             return err_set(e, ERR_INVALID, "--what-if: more than %d changes", CHANGES_MAX);

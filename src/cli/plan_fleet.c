@@ -128,11 +128,25 @@ static const char *text_of(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+/* A pin for which there is no module, or no device, yet. */
+static void print_waiting(const struct plan_fleet *f)
+{
+    const char *module;
+    json_t *devices, *device;
+    size_t i;
+    json_object_foreach(json_object_get(f->whole, "waiting_pins"), module, devices)
+    {
+        json_array_foreach(devices, i, device)
+            printf("pin that waits: %s=%s\n", module, json_string_value(device));
+    }
+}
+
 void plan_fleet_print(const struct plan_fleet *f)
 {
     const json_t *moves = json_object_get(f->whole, "moves");
     if (text_of(f->whole, "decision")[0])
         printf("\nlast plan: %s\n", text_of(f->whole, "decision"));
+    print_waiting(f);
     for (size_t i = 0; i < json_array_size(moves) && i < MOVES_SHOWN; i++) {
         const json_t *m = json_array_get(moves, i);
         printf("%s: %s -> %s (%s; %s)\n", text_of(m, "module"),

@@ -8,6 +8,7 @@
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/pins.h"
 #include "coord/coord.h"
 #include "gateway/gateway.h"
 #include "node/node.h"
@@ -36,6 +37,7 @@ struct process {
     char *data_dir;
     int lock_fd;
     sigset_t ends; /* signals that end it; blocked */
+    json_t *pins;  /* of --pin, owned */
     struct blobs *blobs;
     struct net_client *client;
     struct table_slot slot;
@@ -223,7 +225,8 @@ static bool check_options(struct process *p, bool coordinator, struct err *e)
            parse_address(a, "listen", host, sizeof(host), &port, e) &&
            parse_address(a, "peer-listen", host, sizeof(host), &port, e) &&
            (emulation_parse(args_text(a, "emulate"), &emulation, e) ||
-            (strncmp(e->text, "--", 2) != 0 && err_prefix(e, "--emulate")));
+            (strncmp(e->text, "--", 2) != 0 && err_prefix(e, "--emulate"))) &&
+           pins_of_args(a, &p->pins, e);
 }
 
 static bool create_parts(struct process *p, bool coordinator, struct err *e)
@@ -242,6 +245,7 @@ static bool create_parts(struct process *p, bool coordinator, struct err *e)
     struct coord_options c = {
         .data_dir = p->data_dir, .blobs = p->blobs, .client = p->client, .slot = &p->slot};
     if (coordinator) {
+        c.pins = p->pins;
         c.redundancy = (int)args_number(p->args, "redundancy");
         c.own_usage = args_flag(p->args, "no-node") ? own_usage : NULL;
         c.usage_ctx = p;
@@ -398,6 +402,7 @@ static void stop_all(struct process *p, bool leave)
     blobs_close(p->blobs);
     table_slot_destroy(&p->slot);
     free(p->data_dir);
+    json_decref(p->pins);
     if (p->lock_fd >= 0)
         (void)close(p->lock_fd);
 }
@@ -482,6 +487,8 @@ static const struct option_row up_options[] = {
     {"redundancy", OPT_NUMBER, "N", "0",
      "So many devices may die and every module still has a place, where memory allows", NULL, 0,
      REDUNDANCY_MAX},
+    {"pin", OPT_LIST, "MODULE=DEVICE", NULL,
+     "Where a module has to be, now or when either of the two comes; repeatable", NULL, 0, 0},
     {"no-node", OPT_FLAG, NULL, NULL, "Coordinator and gateway only: this machine runs no modules",
      NULL, 0, 0},
 };

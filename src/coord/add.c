@@ -30,6 +30,7 @@ static bool read_manifest(struct change *x, json_t *o, const char **name, json_t
         !json_opt_num(o, "model", "tolerance", 0, TOLERANCE_MAX, &x->tolerance, e) ||
         !json_opt_bool(o, "model", "whole", &x->whole, e))
         return false;
+    x->pins = json_object_get(o, "pins");
     size_t n = strlen(*name);
     /* "." and ".." can't be said in a path of a URL, and "-x" not on a command line. */
     if (n == 0 || n >= WIRE_NAME_MAX - 1 || strspn(*name, MODEL_NAME_CHARS) != n || **name == '.' ||
@@ -89,7 +90,10 @@ static bool add(struct change *x, json_t *manifest, const char **name, struct er
         return false;
     monitor_lock(&c->lock);
     bool known = fleet_model(&c->fleet, *name) != NULL;
+    bool pins = pins_check(c, x->pins, e);
     monitor_unlock(&c->lock);
+    if (!pins)
+        return false;
     if (known)
         return err_set(e, ERR_EXISTS, "model '%s': there is one already; remove it first", *name);
     if (!change_add(x, *name, files, e))

@@ -254,6 +254,23 @@ static void say_cause(const struct change *x, char *to, size_t size)
         (void)snprintf(to, size, "a model was removed");
 }
 
+/* With the lock held, once the model is staged. */
+static bool set_pins(struct change *x, struct err *e)
+{
+    char staged[WIRE_NAME_MAX + 1];
+    if (!x->adds || !x->pins)
+        return true;
+    (void)snprintf(staged, sizeof(staged), "%c%s", STAGE_MARK, x->given[0]->name);
+    return pins_set(x->coord, x->pins, fleet_model(&x->coord->fleet, staged), &x->pinned, e);
+}
+
+/* With the lock held. */
+static void unstage(struct change *x)
+{
+    fleet_unstage(&x->coord->fleet);
+    pins_undo(x->coord, &x->pinned);
+}
+
 static bool stage(struct change *x, struct err *e)
 {
     struct coord *c = x->coord;
@@ -263,6 +280,7 @@ static bool stage(struct change *x, struct err *e)
     monitor_lock(&c->lock);
     for (int i = 0; ok && i < x->count; i++)
         ok = !x->moves[i] || stage_one(x, i, e);
+    ok = ok && set_pins(x, e);
     c->epoch++;
     monitor_unlock(&c->lock);
     step("entered");
@@ -271,7 +289,7 @@ static bool stage(struct change *x, struct err *e)
         return true;
     }
     monitor_lock(&c->lock);
-    fleet_unstage(&c->fleet);
+    unstage(x);
     c->epoch++;
     coord_touch(c);
     monitor_unlock(&c->lock);
@@ -336,7 +354,7 @@ static bool take_over(struct change *x, struct err *e)
     ok = ok && fleet_commit(&c->fleet, e);
     step("committed");
     if (!ok)
-        fleet_unstage(&c->fleet);
+        unstage(x);
     char cause[MOVE_TEXT_MAX];
     say_cause(x, cause, sizeof(cause));
     coord_ask_plan(c, "%s", cause); /* there is room again where old forms were */
@@ -400,6 +418,7 @@ bool change_merge(struct change *x, struct err *e)
 void change_clear(struct change *x)
 {
     cut_free(x->cut);
+    pins_keep(&x->pinned);
     for (int i = 0; i < x->count; i++)
         given_free(x->given[i]);
     *x = (struct change){0};

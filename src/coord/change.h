@@ -13,6 +13,7 @@
 #pragma once
 #include "coord/ask.h"
 #include "coord/given.h"
+#include "coord/pins.h"
 
 struct change {
     struct coord *coord;
@@ -20,6 +21,8 @@ struct change {
     int count;
     bool adds;
     bool whole;                  /* the model that comes is not to be cut */
+    const json_t *pins;          /* of the model that comes (coord/pins.h), or NULL */
+    struct pin_list pinned;      /* what of that has been set */
     double tolerance;            /* largest difference of an output that the check lets pass */
     struct cut *cut;             /* owned */
     bool moves[CUT_SOURCES_MAX]; /* takes a new form */

@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/parse.h"
 #include "coord/internal.h"
+#include "coord/pins.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -266,7 +267,7 @@ bool coord_create(const struct coord_options *o, struct coord **ret, struct err 
     c->own_usage = o->own_usage;
     c->usage_ctx = o->usage_ctx;
     bool ok = state_open(path, &c->state, e) && fleet_open(&c->fleet, c->state, e) &&
-              moves_load(&c->moves, c->state, e) &&
+              moves_load(&c->moves, c->state, e) && pins_load(c, o->pins, e) &&
               state_get(c->state, STATE_FLEET, "table", &c->table, e);
     free(path);
     if (!ok) {
@@ -318,6 +319,7 @@ void coord_free(struct coord *c)
     fleet_close(&c->fleet);
     state_close(c->state);
     json_decref(c->table);
+    json_decref(c->pins);
     rates_clear(&c->rates);
     (void)pthread_mutex_destroy(&c->change);
     (void)pthread_mutex_destroy(&c->planning);

@@ -22,6 +22,7 @@ struct coord_options {
     struct blobs *blobs;       /* borrowed */
     struct net_client *client; /* borrowed */
     struct table_slot *slot;   /* the process's own table; borrowed */
+    const json_t *pins;        /* standing ones, {"MODULE": ["DEVICE"]}; may be NULL */
     int redundancy;            /* so many devices may die and every module still has a place */
     /* Requests since the last call as in struct heartbeat, for a process that has no node to report
      * them; a new reference or NULL.  May be NULL itself. */

@@ -101,6 +101,12 @@ struct model_entry *fleet_model(struct fleet *f, const char *name);
 const struct profile *fleet_profile(const struct fleet *f, const char *digest, const char *device);
 const struct link_entry *fleet_link(const struct fleet *f, const char *a, const char *b);
 
+/* Whether it may hold modules. */
+static inline bool device_usable(const struct device *d)
+{
+    return d && d->alive && !d->draining;
+}
+
 /* The device as the last heartbeat has it, or NULL. */
 const struct module_report *device_report(const struct device *d, const char *digest);
 

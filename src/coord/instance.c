@@ -2,6 +2,7 @@
 #include "coord/instance.h"
 
 #include "base/num.h"
+#include "coord/pins.h"
 #include "task/model.h"
 
 #include <math.h>
@@ -27,11 +28,6 @@
 static void module_key(const struct module *m, char *to, size_t size)
 {
     (void)snprintf(to, size, "%.100s %.8s", m->name, m->digest.hex);
-}
-
-static bool usable(const struct device *d)
-{
-    return d->alive && !d->draining;
 }
 
 static bool chosen(const bool *models, uint32_t i)
@@ -149,10 +145,10 @@ static json_t *module_json(struct coord *c, const struct module *m, struct snaps
         double ms = fleet_run_ms(&c->fleet, m, d, &measured) * fleet_stretch(m);
         uint64_t bytes = fleet_memory(&c->fleet, m, d->join.id, &measured);
         json_object_set_new(run_ms, d->join.name,
-                            usable(d) ? json_real(fmax(ms, RUN_MS_MIN)) : json_null());
+                            device_usable(d) ? json_real(fmax(ms, RUN_MS_MIN)) : json_null());
         s->cost_ms[(size_t)at * s->device_count + k] =
             is_ready(d, m) ? 0 : fetch_ms(c, m, d) + load_ms(c, m, d);
-        if (!usable(d))
+        if (!device_usable(d))
             continue;
         memory = bytes > memory ? bytes : memory;
         if (gflop <= 0)
@@ -212,7 +208,7 @@ static double fastest_ms(struct coord *c, const struct module *m)
     double least = INFINITY;
     bool measured;
     for (uint32_t i = 0; i < c->fleet.device_count; i++)
-        if (usable(&c->fleet.devices[i]))
+        if (device_usable(&c->fleet.devices[i]))
             least = fmin(least, fleet_run_ms(&c->fleet, m, &c->fleet.devices[i], &measured));
     return isfinite(least) ? least * fleet_stretch(m) : 0;
 }
@@ -351,12 +347,7 @@ static json_t *pins_json(struct coord *c, const struct snapshot *s)
     for (uint32_t i = 0; i < s->module_count; i++) {
         const struct module *m = fleet_module(&c->fleet, s->modules[i].hex);
         char key[WIRE_NAME_MAX];
-        json_t *names = json_array();
-        for (uint32_t k = 0; k < m->pin_count; k++) {
-            const struct device *d = fleet_device(&c->fleet, m->pins[k]);
-            if (d && usable(d))
-                json_array_append_new(names, json_string(d->join.name));
-        }
+        json_t *names = pins_of(c, m);
         module_key(m, key, sizeof(key));
         if (json_array_size(names) > 0)
             json_object_set(pins, key, names);
@@ -370,7 +361,7 @@ static json_t *pins_json(struct coord *c, const struct snapshot *s)
 static const struct device *first_usable(struct coord *c)
 {
     for (uint32_t i = 0; i < c->fleet.device_count; i++)
-        if (usable(&c->fleet.devices[i]))
+        if (device_usable(&c->fleet.devices[i]))
             return &c->fleet.devices[i];
     return NULL;
 }

@@ -35,6 +35,7 @@ struct coord {
     struct rates rates;
     struct moves moves;
     struct allowance allowance; /* of moves that rates alone may cause */
+    json_t *pins;               /* standing ones (coord/pins.h), owned */
     int redundancy;             /* so many devices may die and every module still has a place */
     char decision[MOVE_TEXT_MAX + REPLAN_TEXT_MAX]; /* of the last plan */
     json_t *(*own_usage)(void *ctx);                /* of coord_options */

@@ -6,13 +6,12 @@
 #include "base/log.h"
 #include "coord/instance.h"
 #include "coord/internal.h"
+#include "coord/pins.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PINS_MAX 256
-#define PREFIX_MIN 6u /* digits of a digest that name a module */
 #define NAMES_MAX 256u
 
 static json_t *body_of(struct net_request *r, struct err *e)
@@ -20,18 +19,6 @@ static json_t *body_of(struct net_request *r, struct err *e)
     size_t size;
     const void *data = net_request_body(r, &size);
     return json_parse("order", data, size, e);
-}
-
-/* By name, else by id. */
-static struct device *device_of(struct coord *c, const char *name, struct err *e)
-{
-    for (uint32_t i = 0; i < c->fleet.device_count; i++)
-        if (strcmp(c->fleet.devices[i].join.name, name) == 0)
-            return &c->fleet.devices[i];
-    struct device *d = fleet_device(&c->fleet, name);
-    if (!d)
-        err_set(e, ERR_NOT_FOUND, "device '%.100s': there is none", name);
-    return d;
 }
 
 /* ---- draining and leaving --------------------------------------------------------------------- */
@@ -74,7 +61,7 @@ static bool read_order(struct coord *c, const json_t *o, struct order *ret, stru
         !json_opt_bool(o, "order", "force", &ret->force, e))
         return false;
     monitor_lock(&c->lock);
-    const struct device *d = device_of(c, name, e);
+    const struct device *d = pins_device(c, name, e);
     bool ok = d != NULL;
     if (ok && ret->leave && strcmp(d->join.peer_url, c->fleet.url) == 0)
         ok = err_set(e, ERR_INVALID,
@@ -166,120 +153,9 @@ void coord_handle_let_go(struct net_request *r, void *coord)
     carry_out(r, coord, true);
 }
 
-/* ---- pins ------------------------------------------------------------------------------------- */
+/* ---- a plan now, with pins --------------------------------------------------------------------- */
 
-/* One module's pins, and what they were. */
-struct pin {
-    struct digest module;
-    char (*before)[WIRE_ID_MAX];
-    uint32_t before_count;
-};
-
-struct pin_list {
-    struct pin rows[PINS_MAX];
-    uint32_t count;
-};
-
-static bool names_module(const struct module *m, const char *text)
-{
-    size_t n = strlen(text), name = strlen(m->name);
-    if (n >= PREFIX_MIN && strncmp(m->digest.hex, text, n) == 0)
-        return true;
-    if (strncmp(m->name, text, name) != 0)
-        return false;
-    return !text[name] ||
-           (text[name] == ' ' && strncmp(m->digest.hex, text + name + 1, n - name - 1) == 0);
-}
-
-static struct module *module_of(struct coord *c, const char *text, struct err *e)
-{
-    struct module *found = NULL;
-    for (uint32_t i = 0; i < c->fleet.module_count; i++) {
-        struct module *m = &c->fleet.modules[i];
-        if (!names_module(m, text))
-            continue;
-        if (found) {
-            err_set(e, ERR_INVALID,
-                    "module '%.100s': there are several (%.8s, %.8s); say it with its digest: "
-                    "'%.60s %.8s'",
-                    text, found->digest.hex, m->digest.hex, m->name, m->digest.hex);
-            return NULL;
-        }
-        found = m;
-    }
-    if (!found)
-        err_set(e, ERR_NOT_FOUND, "module '%.100s': there is none", text);
-    return found;
-}
-
-static bool put_pins(struct coord *c, struct module *m, json_t *devices, struct pin_list *done,
-                     struct err *e)
-{
-    const char *ids[WIRE_DEVICES_MAX];
-    uint32_t count = 0;
-    if (done->count == PINS_MAX)
-        return err_set(e, ERR_TOO_LARGE, "pins: more than %d modules", PINS_MAX);
-    for (size_t i = 0; i < json_array_size(devices); i++) {
-        const char *name = json_string_value(json_array_get(devices, i));
-        const struct device *d = name ? device_of(c, name, e) : NULL;
-        if (!name)
-            return err_set(e, ERR_INVALID, "pins: a device's name is no text");
-        if (!d)
-            return false;
-        if (count < WIRE_DEVICES_MAX)
-            ids[count++] = d->join.id;
-    }
-    struct pin *p = &done->rows[done->count];
-    *p = (struct pin){.module = m->digest, .before_count = m->pin_count};
-    p->before = calloc(m->pin_count + 1u, WIRE_ID_MAX);
-    if (!p->before)
-        return err_set(e, ERR_MEMORY, "pins: no memory");
-    if (m->pin_count > 0)
-        memcpy(p->before, m->pins, m->pin_count * sizeof(*m->pins));
-    done->count++;
-    return fleet_pin(&c->fleet, m, ids, count, e);
-}
-
-static bool set_pins(struct coord *c, json_t *pins, struct pin_list *done, struct err *e)
-{
-    const char *name;
-    json_t *devices;
-    bool ok = true;
-    monitor_lock(&c->lock);
-    json_object_foreach(pins, name, devices)
-    {
-        struct module *m = module_of(c, name, e);
-        ok = m &&
-             (json_is_array(devices) || err_set(e, ERR_INVALID,
-                                                "pins: '%.100s' needs a list of devices (an "
-                                                "empty one: free)",
-                                                name)) &&
-             put_pins(c, m, devices, done, e);
-        if (!ok)
-            break;
-    }
-    c->epoch++;
-    monitor_unlock(&c->lock);
-    return ok;
-}
-
-static void undo_pins(struct coord *c, const struct pin_list *done)
-{
-    monitor_lock(&c->lock);
-    for (uint32_t i = 0; i < done->count; i++) {
-        const struct pin *p = &done->rows[i];
-        struct module *m = fleet_module(&c->fleet, p->module.hex);
-        const char *ids[WIRE_DEVICES_MAX];
-        for (uint32_t k = 0; k < p->before_count; k++)
-            ids[k] = p->before[k];
-        if (m)
-            (void)fleet_pin(&c->fleet, m, ids, p->before_count, NULL);
-    }
-    c->epoch++;
-    monitor_unlock(&c->lock);
-}
-
-/* {"pins": {"MODULE": ["DEVICE", ...]}}: sets these (an empty list frees the module), plans. */
+/* {"pins": {"MODULE": ["DEVICE", ...]}}: sets these (coord/pins.h), plans. */
 void coord_handle_make_plan(struct net_request *r, void *coord)
 {
     struct coord *c = coord;
@@ -291,13 +167,19 @@ void coord_handle_make_plan(struct net_request *r, void *coord)
     bool ok = done != NULL;
     if (o && !done)
         err_set(&e, ERR_MEMORY, "pins: no memory");
-    if (ok && pins && !json_is_object(pins))
-        ok = err_set(&e, ERR_INVALID, "plan: 'pins' should be an object");
-    ok = ok && set_pins(c, pins, done, &e) && coord_plan(c, &w, &e);
-    if (!ok && done && done->count > 0)
-        undo_pins(c, done);
-    for (uint32_t i = 0; done && i < done->count; i++)
-        free(done->rows[i].before);
+    if (ok) {
+        monitor_lock(&c->lock);
+        ok = pins_set(c, pins, NULL, done, &e);
+        monitor_unlock(&c->lock);
+    }
+    ok = ok && coord_plan(c, &w, &e);
+    if (!ok && done) {
+        monitor_lock(&c->lock);
+        pins_undo(c, done);
+        monitor_unlock(&c->lock);
+    } else if (done) {
+        pins_keep(done);
+    }
     free(done);
     json_decref(o);
     if (ok)
@@ -344,10 +226,10 @@ void coord_handle_plan(struct net_request *r, void *coord)
     bool ok = snapshot_take(c, NULL, &s, &e);
     json_t *o =
         !ok ? NULL
-            : json_pack("{s:O,s:O,s:O,s:o,s:i,s:s,s:o,s:o}", "instance", s.json, "placement",
-                        s.placement, "pins", s.pins, "reasons", reasons_json(c, &s), "redundancy",
-                        c->redundancy, "decision", c->decision, "rates", rates_json(c), "moves",
-                        moves_json(&c->moves, MOVES_MAX));
+            : json_pack("{s:O,s:O,s:O,s:o,s:o,s:i,s:s,s:o,s:o}", "instance", s.json, "placement",
+                        s.placement, "pins", s.pins, "waiting_pins", pins_waiting(c), "reasons",
+                        reasons_json(c, &s), "redundancy", c->redundancy, "decision", c->decision,
+                        "rates", rates_json(c), "moves", moves_json(&c->moves, MOVES_MAX));
     monitor_unlock(&c->lock);
     if (ok)
         snapshot_clear(&s);

@@ -152,7 +152,7 @@ static bool has_place(struct coord *c, const struct model_entry *m)
         bool found = false;
         for (uint32_t k = 0; x && k < x->desired_count && !found; k++) {
             const struct device *d = fleet_device(&c->fleet, x->desired[k]);
-            found = d && d->alive && !d->draining;
+            found = device_usable(d);
         }
         if (!found)
             return false;
