@@ -393,6 +393,13 @@ static json_t *answer_json(const struct solved *x, int64_t start)
     return o;
 }
 
+static void print_overloaded(const struct wish *w)
+{
+    if (w->overloaded)
+        printf("\noverloaded: more is asked for than these places can bear; times are those of "
+               "requests alone\n");
+}
+
 static void print_change(const char *what, const json_t *pair, double unit, const char *name)
 {
     printf("%-24s %11.3f %s %11.3f %s\n", what,
@@ -431,6 +438,8 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
     int exit_code = ok ? 0 : fail(w, code, &e);
     if (ok) {
         json_t *o = whatif_compare(before->in, &before->r, after.in, &after.r);
+        if (w->overloaded)
+            json_object_set_new(o, "overloaded", json_true());
         if (w->json) {
             json_object_set(o, "changes", changes);
             json_t *both =
@@ -440,6 +449,7 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
             json_decref(both);
         } else {
             print_compared(o);
+            print_overloaded(w);
             json_decref(o);
         }
     }
@@ -465,9 +475,7 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
         print_json(answer);
     } else {
         print_result(x->in, &x->r, method_of(x));
-        if (w->overloaded)
-            printf("\noverloaded: more is asked for than these places can bear; times are those of "
-                   "requests alone\n");
+        print_overloaded(w);
         if (x->given)
             plan_fleet_print(&w->fleet);
         if (roi)

@@ -142,3 +142,29 @@ def test_the_plan_of_a_running_fleet(fleet: Fleet) -> None:
                             "--what-if", "rate model=garment-caption x5").stdout)["what_if"]
     assert slower["headroom_bytes"]["after"] < slower["headroom_bytes"]["before"]
     run(BINARY, "plan", "--url", one.public_url, "--what-if", "remove-device nobody", code=1)
+
+
+def test_what_a_fleet_can_not_bear_is_said(fleet: Fleet) -> None:
+    """Answers from the cache count as asked for, so one slow device is soon asked for more than it could run."""
+    one = fleet.up("--emulate", "speed=0.005", name="one")
+    fleet.add(FOLDERS[0])
+    picture = next(c for c in CASES if c["model"] == FOLDERS[0].name) | {"task": "feature-extraction"}
+    calm = json.loads(run(BINARY, "plan", "--url", one.public_url, "--json").stdout)
+    assert calm["objective"] == "load" and "overloaded" not in calm
+
+    def asked() -> float:
+        """Of the device's time; what this falls by until the test has looked is far less than half."""
+        assert all(ask(one, picture).status == 200 for _ in range(50))
+        body = fleet.get("/s2m3/v1/plan")
+        encoder, = (m for m in body["instance"]["modules"] if m["name"].startswith("image_encoder"))
+        return sum(r["per_s"] for r in body["rates"]) * encoder["run_ms"]["one"] / 1000
+
+    until(lambda: asked() > 2, 60, "more to be asked for than the device bears")
+    assert "overloaded:" in run(BINARY, "plan", "--url", one.public_url).stdout
+    plan = json.loads(run(BINARY, "plan", "--url", one.public_url, "--json").stdout)
+    assert plan["overloaded"] is True and plan["objective"] == "latency" and plan["method"] == "as-is"
+    assert plan["placement"] == fleet.get("/s2m3/v1/plan")["placement"]
+    assert all(r["latency_ms"] > 0 for r in plan["requests"])
+    more = ("plan", "--url", one.public_url, "--what-if", "add-device name=two memory=1G like=one mbit=940")
+    assert "overloaded:" in run(BINARY, *more).stdout
+    assert json.loads(run(BINARY, *more, "--json").stdout)["what_if"]["overloaded"] is True
