@@ -33,6 +33,7 @@ struct wish {
     const char *file; /* NULL: the fleet at url */
     const char *url;
     bool apply;
+    bool unpins;     /* --unpin stands there */
     bool searches;   /* a method, a pin or a change was asked for */
     bool overloaded; /* the fleet can't bear its rates: times are of requests alone */
     struct plan_fleet fleet;
@@ -80,6 +81,7 @@ static bool add_unpin(struct wish *w, const char *module, struct err *e)
 {
     if (!w->pins)
         w->pins = json_object();
+    w->unpins = true;
     return json_object_set_new(w->pins, module, json_array()) == 0 ||
            err_set(e, ERR_INVALID, "--unpin: '%s' is not UTF-8 text", module);
 }
@@ -161,6 +163,8 @@ static bool parse_options(int argc, char **argv, struct wish *w, struct err *e)
     }
     if (w->file && (w->apply || w->url))
         return err_set(e, ERR_INVALID, "--instance goes with neither --url nor --apply");
+    if (w->file && w->unpins)
+        return err_set(e, ERR_INVALID, "--unpin is of a fleet: --instance has no pins");
     if (w->apply && w->change_count > 0)
         return err_set(e, ERR_INVALID, "--what-if is never applied");
     if (w->limit_ms <= 0 && w->o.method == PLAN_AUTO)
@@ -222,12 +226,19 @@ static void print_json(const json_t *o)
     (void)fputc('\n', stdout);
 }
 
-/* Names are cut to a length in messages: what is left of a cut character becomes '?'. */
+/* Names are cut to a length in messages: what is left of a cut character becomes '?', and so do
+ * control characters of a name: a terminal would obey them. */
 static void mend_text(char *text)
 {
     for (size_t i = 0; text[i];) {
         unsigned char c = (unsigned char)text[i];
-        size_t need = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+        size_t need = c < 0x20 || c == 0x7f ? 0
+                      : c < 0x80            ? 1
+                      : c < 0xc2            ? 0
+                      : c < 0xe0            ? 2
+                      : c < 0xf0            ? 3
+                      : c < 0xf5            ? 4
+                                            : 0;
         size_t have = 1;
         while (have < need && ((unsigned char)text[i + have] & 0xc0) == 0x80)
             have++;
@@ -240,8 +251,8 @@ static void mend_text(char *text)
 
 static int fail(const struct wish *w, const char *code, struct err *e)
 {
+    mend_text(e->text);
     if (w->json) {
-        mend_text(e->text);
         json_t *o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", e->text);
         if (!o) /* the message holds what is not UTF-8 */
             o = json_pack("{s:{s:s,s:s}}", "error", "code", code, "message", "not UTF-8 text");

@@ -212,7 +212,7 @@ static bool fill_table(struct dual *d, struct dual_factor *f, uint32_t request, 
         for (uint32_t j = 0; j < f->count; j++)
             eval_set_one(v, d->order[f->at[j]].module, d->order[f->at[j]].option[y[j]]);
         double t = eval_request(v, request);
-        f->cost[i] = isfinite(t) ? weight * t : INFINITY;
+        f->cost[i] = isfinite(t) ? fmin(weight * t, DBL_MAX) : INFINITY;
     }
     return true;
 }

@@ -290,10 +290,11 @@ static double choose_route(struct eval *v, uint32_t request, uint32_t *route, do
 
 /* ---- all requests ---- */
 
+/* A sum beyond the largest number stays at that: every valid instance has a value. */
 static void count_request(struct score *s, const struct plan_request *q, double t)
 {
     if (isfinite(t))
-        s->value += q->weight * t;
+        s->value = fmin(s->value + eval_weighted(q, t), DBL_MAX);
     else
         s->bad += 1;
 }
@@ -415,7 +416,7 @@ static struct score probe_latency(struct eval *v, const uint32_t *modules, uint3
             const struct plan_request *r = &v->in->requests[q];
             double t = choose_route(v, q, route, NULL);
             if (isfinite(v->t[q]))
-                s.value -= r->weight * v->t[q];
+                s.value -= eval_weighted(r, v->t[q]);
             else
                 s.bad -= 1;
             count_request(&s, r, t);

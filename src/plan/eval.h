@@ -12,6 +12,9 @@
 #pragma once
 #include "plan/plan.h"
 
+#include <float.h>
+#include <math.h>
+
 #define EVAL_RHO_MAX 0.95
 
 /* Compared in this order: bytes over memory, requests without a route, value. */
@@ -86,6 +89,11 @@ void eval_replay(struct eval *v, uint32_t request);
 
 /* Routes of a request under sites; more than the limit gives the limit + 1. */
 size_t eval_routes(const struct eval *v, uint32_t request);
+
+static inline double eval_weighted(const struct plan_request *q, double t)
+{
+    return fmin(q->weight * t, DBL_MAX);
+}
 
 static inline bool score_feasible(struct score s)
 {

@@ -91,7 +91,7 @@ static double advance_front(struct open_tree *x, uint32_t depth)
         double t = eval_next(&x->t.s->v, q);
         if (!isfinite(t))
             return INFINITY;
-        value += in->requests[q].weight * t;
+        value = fmin(value + eval_weighted(&in->requests[q], t), DBL_MAX);
     }
     now = eval_lanes(&x->t.s->v, &count);
     memcpy(x->lanes + (size_t)depth * count, now, count * sizeof(*now));
@@ -119,7 +119,7 @@ static double node_bound(struct open_tree *x, uint32_t depth)
             relax_time(&x->relax, q, x->open, burst ? x->avail : NULL, load ? rho_there : NULL, x);
         if (!isfinite(t))
             return INFINITY;
-        bound += in->requests[q].weight * t;
+        bound = fmin(bound + eval_weighted(&in->requests[q], t), DBL_MAX);
     }
     return bound;
 }

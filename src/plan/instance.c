@@ -45,8 +45,11 @@ static bool check_number(const json_t *v, const char *what, const char *key, str
         if (r.max >= DBL_MAX)
             return err_set(e, ERR_INVALID, "%s: %s is %.17g, allowed is %s %.17g", what, key, x,
                            r.above ? "above" : "at least", r.min);
-        return err_set(e, ERR_INVALID, "%s: %s is %.17g, allowed is %.17g to %.17g", what, key, x,
-                       r.min, r.max);
+        char *said = json_dumps(v, JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+        err_set(e, ERR_INVALID, "%s: %s is %s, allowed is %.17g to %.17g", what, key,
+                said ? said : "?", r.min, r.max);
+        free(said);
+        return false;
     }
     if (r.whole && x != floor(x))
         return err_set(e, ERR_INVALID, "%s: %s is %.17g, not a whole number", what, key, x);

@@ -208,6 +208,7 @@ static bool copy_result(struct search *s, struct plan_result *r, struct err *e)
     r->certified = !isnan(r->bound) && r->value - r->bound <= 1e-9 * r->value;
     if (r->certified && s->complete)
         r->bound = r->value;
+    r->stopped = r->certified ? PLAN_NOT_STOPPED : s->stopped; /* what is proven lost nothing */
     r->sites = s->best;
     s->best = NULL;
     r->device_bytes = calloc(in->device_count, sizeof(double));
@@ -244,7 +245,6 @@ bool plan_solve(const struct plan_instance *in, const struct plan_options *o,
     ok = ok && (o->redundancy == 0 || add_spares(&s, ret, e)) && copy_result(&s, ret, e) &&
          (!o->explain || explain_fill(&s, ret, e));
     ret->evaluations = s.v.count;
-    ret->stopped = s.stopped;
     search_done(&s);
     if (!ok)
         plan_result_clear(in, ret);

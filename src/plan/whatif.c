@@ -222,20 +222,25 @@ static bool set_rate(json_t *o, struct words *w, struct err *e)
     const char *model = value_of(w, "model"), *by = plain(w);
     json_t *requests = json_object_get(o, "requests");
     double factor;
-    size_t found = 0;
+    size_t found = 0, rated = 0;
     if (!model || !by || by[0] != 'x')
         return err_set(e, ERR_INVALID, "what-if: rate needs model=NAME and xFACTOR");
     if (!parse_double("factor", by + 1, 0, 1e9, &factor, e))
         return err_prefix(e, "what-if");
     for (size_t i = 0; i < json_array_size(requests); i++) {
         json_t *q = json_array_get(requests, i), *rate = json_object_get(q, "rate_per_s");
-        if (is_task_of(q, model) && json_number_value(rate) > 0) {
+        if (!is_task_of(q, model))
+            continue;
+        found++;
+        if (json_number_value(rate) > 0) {
             json_object_set_new(q, "rate_per_s", json_real(json_number_value(rate) * factor));
-            found++;
+            rated++;
         }
     }
-    return found > 0 ||
-           err_set(e, ERR_INVALID, "what-if: no request of '%.100s' has a rate_per_s", model);
+    return rated > 0 || err_set(e, ERR_INVALID,
+                                found > 0 ? "what-if: no request of '%.100s' has a rate_per_s"
+                                          : "what-if: there is no request of a model '%.100s'",
+                                model);
 }
 
 bool whatif_apply(json_t *o, const char *change, struct err *e)

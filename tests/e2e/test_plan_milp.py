@@ -180,6 +180,37 @@ def test_usage_errors_are_two() -> None:
         assert done.returncode == 2 and "usage" in done.stderr, options
 
 
+def test_names_and_numbers_are_said_as_they_stand() -> None:
+    for options in ((), ("--json",)):
+        done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", *options], input=json.dumps({**GOOD, "a\n\x1b[31m": 1}), capture_output=True, text=True,
+                              timeout=60, check=False)
+        text = done.stderr if not options else json.loads(done.stdout)["error"]["message"]
+        assert done.returncode == 1 and "'a??[31m'" in text and "\x1b" not in text
+    assert str(2**53 + 1) in plan({**GOOD, "devices": [{"name": "a", "memory_bytes": 2**53 + 1}]}, code=1)["error"]["message"]
+    assert "no request of a model 'z'" in plan(GOOD, "--what-if", "rate model=z x2", code=1)["error"]["message"]
+    assert "rate_per_s" in plan(GOOD, "--what-if", "rate model=m x2", code=1)["error"]["message"]
+    done = subprocess.run([BINARY, "plan", "--instance", "/dev/null", "--unpin", "v"], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2 and "--unpin" in done.stderr
+
+
+@pytest.mark.parametrize("objective", ["latency", "burst", "load"])
+def test_a_sum_beyond_the_largest_number_is_that_number(objective: str) -> None:
+    wish = {**GOOD, "objective": objective, "requests": [{"model": "m", "source": "a", "weight": 1e308}, {"model": "m", "source": "a", "weight": 1e308}]}
+    for method in METHODS:
+        answer = plan(wish, "--method", method)
+        assert answer["value"] == sys.float_info.max and answer["placement"] == {"v": ["a"]}
+
+
+def test_what_is_proven_was_not_stopped() -> None:
+    for seed in range(12):
+        instance = evaluator.random_instance(random.Random(seed), "latency", modules=6, devices=3)
+        for limit in (1, 2, 5, 20):
+            done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--json", "--method", "exact", "--limit-evals", str(limit)], input=json.dumps(instance),
+                                  capture_output=True, text=True, timeout=60, check=False)
+            answer = json.loads(done.stdout)
+            assert "error" in answer or answer["certified"] != ("stopped" in answer)
+
+
 def test_same_input_same_plan() -> None:
     instance = evaluator.random_instance(random.Random(3), "burst", modules=7, devices=4, replicas=True)
     options = ("--method", "local", "--seed", "9", "--limit-evals", "2000", "--explain")
