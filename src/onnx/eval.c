@@ -413,6 +413,7 @@ static bool expand(struct eval *v)
 
 union item {
     float f;
+    double d;
     int64_t i;
 };
 
@@ -423,6 +424,9 @@ static union item load(const struct fconst *c, uint64_t at)
     switch (c->type) {
     case OT_FLOAT:
         memcpy(&x.f, c->data + 4 * at, 4);
+        break;
+    case OT_DOUBLE:
+        memcpy(&x.d, c->data + 8 * at, 8);
         break;
     case OT_INT64:
         memcpy(&x.i, c->data + 8 * at, 8);
@@ -444,6 +448,9 @@ static void store(struct fconst *c, uint64_t at, union item x)
     case OT_FLOAT:
         memcpy(c->owned + 4 * at, &x.f, 4);
         break;
+    case OT_DOUBLE:
+        memcpy(c->owned + 8 * at, &x.d, 8);
+        break;
     case OT_INT64:
         memcpy(c->owned + 8 * at, &x.i, 8);
         break;
@@ -458,6 +465,11 @@ static void store(struct fconst *c, uint64_t at, union item x)
 static bool counts(int type)
 {
     return type == OT_FLOAT || type == OT_INT64 || type == OT_INT32 || type == OT_BOOL;
+}
+
+static bool casts(int type) /* Cast, Neg and Sqrt take doubles, too: scales of attention */
+{
+    return counts(type) || type == OT_DOUBLE;
 }
 
 enum operation {
@@ -625,19 +637,22 @@ static bool where(struct eval *v)
 static bool unary(struct eval *v)
 {
     const struct fconst *a = input(v, 0);
-    if (!a || !counts(a->type))
+    if (!a || !casts(a->type))
         return false;
     v->out->type = a->type;
     v->out->rank = a->rank;
     memcpy(v->out->dims, a->dims, sizeof(a->dims));
     bool neg = span_is(v->n->op, "Neg"), root = span_is(v->n->op, "Sqrt"),
          no = span_is(v->n->op, "Not");
-    if ((root && a->type != OT_FLOAT) || (no && a->type != OT_BOOL) || !make(v, FOLD_WORK_MAX))
+    bool real = a->type == OT_FLOAT || a->type == OT_DOUBLE;
+    if ((root && !real) || (no && a->type != OT_BOOL) || !make(v, FOLD_WORK_MAX))
         return false;
     for (uint64_t i = 0; i < a->count; i++) {
         union item x = load(a, i);
         if (a->type == OT_FLOAT)
             x.f = neg ? -x.f : root ? sqrtf(x.f) : x.f;
+        else if (a->type == OT_DOUBLE)
+            x.d = neg ? -x.d : root ? sqrt(x.d) : x.d;
         else if (neg && x.i == INT64_MIN)
             return false;
         else
@@ -658,10 +673,21 @@ static bool cast(struct eval *v)
     if (to == a->type)
         return width(a->type) && copy_as(v, a);
     v->out->type = (int)to;
-    if (!counts(a->type) || !counts((int)to) || !make(v, FOLD_WORK_MAX))
+    bool real = to == OT_FLOAT || to == OT_DOUBLE;
+    if (!casts(a->type) || !casts((int)to) || (a->type == OT_DOUBLE && !real) ||
+        !make(v, FOLD_WORK_MAX))
         return false;
     for (uint64_t i = 0; i < a->count; i++) {
         union item x = load(a, i), y = {.i = 0};
+        if (a->type == OT_DOUBLE || to == OT_DOUBLE) {
+            double d = a->type == OT_DOUBLE ? x.d : a->type == OT_FLOAT ? (double)x.f : (double)x.i;
+            if (to == OT_DOUBLE)
+                y.d = d;
+            else
+                y.f = (float)d;
+            store(v->out, i, y);
+            continue;
+        }
         if (a->type == OT_FLOAT && to == OT_BOOL)
             y.i = x.f != 0;
         else if (a->type == OT_FLOAT && fabsf(x.f) < 2e9f)

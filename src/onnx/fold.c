@@ -415,18 +415,26 @@ static bool build_node(struct fgraph *g, uint32_t node, struct err *e)
 
 /* ---- shapes ---- */
 
+static bool look(struct fgraph *g, struct err *e)
+{
+    int64_t *dims[FOLD_RUNS] = {infer_dims(g->m, NULL, 0, 3, 11), infer_dims(g->m, NULL, 0, 5, 14)};
+    bool ok = true;
+    for (int i = 0; i < FOLD_RUNS; i++)
+        ok = ok && (dims[i] || err_set(e, ERR_MEMORY, "shapes: no memory")) &&
+             infer_run(g->m, dims[i], &g->seen[i], e);
+    for (int i = 0; i < FOLD_RUNS; i++)
+        free(dims[i]);
+    return ok;
+}
+
 /* Two runs with different numbers for what is dynamic: what stays the same is fixed. */
 static bool shapes(struct fgraph *g, struct err *e)
 {
-    struct infer a = {0}, b = {0};
-    int64_t *da = infer_dims(g->m, NULL, 0, 3, 11), *db = infer_dims(g->m, NULL, 0, 5, 14);
-    bool ok = (da && db) || err_set(e, ERR_MEMORY, "shapes: no memory");
-    ok = ok && infer_run(g->m, da, &a, e) && infer_run(g->m, db, &b, e);
-    for (uint32_t i = 0; ok && i < g->values.count; i++) {
+    for (uint32_t i = 0; i < g->values.count; i++) {
         struct fvalue *v = &g->values.items[i];
         if ((v->kind != FV_NODE && v->kind != FV_INPUT) || v->origin == ONNX_NONE)
             continue;
-        const struct ivalue *x = &a.values[v->origin], *y = &b.values[v->origin];
+        const struct ivalue *x = &g->seen[0].values[v->origin], *y = &g->seen[1].values[v->origin];
         v->type = x->type;
         v->rank = x->rank == y->rank ? x->rank : -1;
         for (int k = 0; k < v->rank; k++) {
@@ -435,19 +443,17 @@ static bool shapes(struct fgraph *g, struct err *e)
                 v->names[k] = (uint64_t)x->dims[k] << 32 ^ (uint64_t)y->dims[k];
         }
     }
-    infer_done(&a);
-    infer_done(&b);
-    int64_t *one = infer_dims(g->m, NULL, 0, 1, 16);
-    ok = ok && (one || err_set(e, ERR_MEMORY, "shapes: no memory")) && infer_run(g->m, one, &a, e);
+    struct infer one = {0};
+    int64_t *dims = infer_dims(g->m, NULL, 0, 1, 16);
+    bool ok =
+        (dims || err_set(e, ERR_MEMORY, "shapes: no memory")) && infer_run(g->m, dims, &one, e);
     for (uint32_t i = 0; ok && i < g->nodes.count; i++) {
         struct fnode *n = &g->nodes.items[i];
         for (uint32_t k = 0; k < n->origin_count; k++)
-            n->flops += onnx_node_flops(g->m, &a, g->origins.items[n->origin_first + k]);
+            n->flops += onnx_node_flops(g->m, &one, g->origins.items[n->origin_first + k]);
     }
-    infer_done(&a);
-    free(one);
-    free(da);
-    free(db);
+    infer_done(&one);
+    free(dims);
     return ok;
 }
 
@@ -477,7 +483,7 @@ static bool build(struct fgraph *g, struct err *e)
     const struct ggraph *main_graph = &m->graphs.items[ONNX_MAIN];
     uint32_t id;
     struct fvalue none = {.kind = FV_NONE, .rank = -1, .origin = ONNX_NONE};
-    if (!new_value(g, &none, &id, e))
+    if (!look(g, e) || !new_value(g, &none, &id, e))
         return false;
     for (uint32_t i = 0; i < main_graph->in_count; i++) {
         uint32_t origin = m->refs.items[main_graph->in_first + i];
@@ -493,6 +499,12 @@ static bool build(struct fgraph *g, struct err *e)
             return false;
     intern_done(&g->same);
     return shapes(g, e) && patterns_find(g, e) && drop_dead(g, e);
+}
+
+static void forget(struct fgraph *g)
+{
+    for (int i = 0; i < FOLD_RUNS; i++)
+        infer_done(&g->seen[i]);
 }
 
 bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, struct fgraph **ret,
@@ -514,6 +526,7 @@ bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, s
         fold_free(g);
         return false;
     }
+    forget(g);
     g->at = NULL;
     *ret = g;
     return true;
@@ -523,6 +536,7 @@ void fold_free(struct fgraph *g)
 {
     if (!g)
         return;
+    forget(g);
     intern_done(&g->same);
     free(g->values.items);
     free(g->nodes.items);

@@ -18,6 +18,7 @@
 #include "onnx/intern.h"
 
 #define FOLD_KEEP_MAX 65536u              /* bytes of a folded constant that stays in memory */
+#define FOLD_RUNS 2                       /* of shapes */
 #define FOLD_WORK_MAX ((uint64_t)1 << 31) /* bytes of a folded constant */
 
 /* A constant by content. */
@@ -79,10 +80,11 @@ struct fgraph {
     POOL(struct fnode) nodes;   /* topological order */
     POOL(uint32_t) edges;
     POOL(uint32_t) origins;
-    uint32_t *of_value;       /* owned: original value to value (main graph only) */
-    uint32_t *outputs;        /* owned: values, one for each output of the model */
-    struct intern same;       /* while built: (signature, inputs) to node */
-    const struct fold_at *at; /* while built: NULL, or known shapes */
+    uint32_t *of_value;           /* owned: original value to value (main graph only) */
+    uint32_t *outputs;            /* owned: values, one for each output of the model */
+    struct intern same;           /* while built: (signature, inputs) to node */
+    const struct fold_at *at;     /* while built: NULL, or known shapes */
+    struct infer seen[FOLD_RUNS]; /* while built: shapes for different numbers of what is dynamic */
 };
 
 /* Two runs of shapes: integers that come out the same in both are constants. */

@@ -1,8 +1,8 @@
 /* read.c - ModelProto, GraphProto, FunctionProto and NodeProto to the arrays of graph.h.
  *
  * A graph is walked three times: counts, then what can be named from anywhere in it (inputs and
- * initialisers), then its nodes in order.  A node may only use what is defined before it, so a
- * graph that is read has no cycle.  Recursion goes only into sub-graphs, at most ONNX_DEPTH_MAX.
+ * initialisers), then its nodes in order (order.c).  A node may only use what is defined before it,
+ * so a graph that is read has no cycle.  Recursion goes only into sub-graphs, at most ONNX_DEPTH_MAX.
  *
  * Unresolved: sparse initialisers are refused; a list of graphs in one attribute may hold one. */
 #include "onnx/reader.h"
@@ -136,10 +136,9 @@ static bool use_value(struct reader *r, uint32_t graph, struct span name, const 
         return add_ref(r, ONNX_NONE);
     uint32_t id = onnx_lookup(r->m, graph, name);
     if (id == ONNX_NONE)
-        return err_set(
-            r->e, ERR_INVALID,
-            "%s uses '%s', which is not defined before it (missing, out of order, or a cycle)", who,
-            span_text(name, shown));
+        return err_set(r->e, ERR_INVALID,
+                       "%s uses '%s', which is not defined before it (missing, or a cycle)", who,
+                       span_text(name, shown));
     if (r->top != ONNX_NONE && graph != ONNX_MAIN && r->m->values.items[id].graph == ONNX_MAIN) {
         if (!POOL_ADD(r->captures, 1, ONNX_EDGES_MAX, "outer values used by sub-graphs", r->e))
             return false;
@@ -294,20 +293,25 @@ static bool read_nodes(struct reader *r, uint32_t graph, uint32_t number)
         count += f.number == number && f.wire == PB_BYTES;
     if (!POOL_ADD(m->nodes, count, ONNX_NODES_MAX, "nodes", r->e))
         return false;
-    uint32_t at = m->nodes.count - (uint32_t)count;
+    uint32_t at = m->nodes.count - (uint32_t)count, i = 0;
     m->graphs.items[graph].node_first = at;
     m->graphs.items[graph].node_count = (uint32_t)count;
+    struct span *messages = calloc((size_t)count + 1, sizeof(*messages));
+    if (!messages)
+        return err_set(r->e, ERR_MEMORY, "nodes: no memory");
     p = pb_over(message);
-    while (pb_next(&p, &f) == PB_FIELD) {
-        if (f.number != number || f.wire != PB_BYTES)
-            continue;
-        m->nodes.items[at].message = f.bytes;
+    while (pb_next(&p, &f) == PB_FIELD)
+        if (f.number == number && f.wire == PB_BYTES)
+            messages[i++] = f.bytes;
+    bool ok = order_nodes(messages, (uint32_t)count, r->e);
+    for (i = 0; ok && i < count; i++, at++) {
+        m->nodes.items[at].message = messages[i];
         m->nodes.items[at].graph = graph;
         m->nodes.items[at].function = ONNX_NONE;
-        if (!read_node(r, at++))
-            return false;
+        ok = read_node(r, at);
     }
-    return true;
+    free(messages);
+    return ok;
 }
 
 static bool value_info(struct reader *r, struct span message, struct span *name, struct span *type)

@@ -28,5 +28,8 @@ bool read_graph(struct reader *r, struct span message, uint32_t parent, uint32_t
 /* read.c: the whole ModelProto. */
 bool read_model(struct reader *r);
 
+/* order.c: puts NodeProtos in an order in which none is used before it is there. */
+bool order_nodes(struct span *messages, uint32_t count, struct err *e);
+
 /* ports.c: inputs, outputs and their dynamic dims. */
 bool read_ports(struct onnx *m, struct err *e);

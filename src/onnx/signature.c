@@ -58,8 +58,9 @@ static const struct {
     {"Gather", "axis", D_INT, 0, 0, NULL},
     {"GatherElements", "axis", D_INT, 0, 0, NULL},
     {"GatherND", "batch_dims", D_INT, 0, 0, NULL},
-    {"Softmax", "axis", D_INT, -1, 0, NULL},
+    {"Softmax", "axis", D_INT, -1, 0, NULL}, /* from 13 on: see last_axis() */
     {"LogSoftmax", "axis", D_INT, -1, 0, NULL},
+    {"Hardmax", "axis", D_INT, -1, 0, NULL},
     {"Flatten", "axis", D_INT, 1, 0, NULL},
     {"Gemm", "alpha", D_FLOAT, 0, 1.0f, NULL},
     {"Gemm", "beta", D_FLOAT, 0, 1.0f, NULL},
@@ -171,11 +172,31 @@ static bool all_are(const struct onnx *m, const struct gattr *a, int64_t value)
     return true;
 }
 
-static bool is_default(const struct onnx *m, const struct gnode *n, const struct gattr *a)
+static bool is_softmax(const struct gnode *n)
 {
+    return span_is(n->op, "Softmax") || span_is(n->op, "LogSoftmax") || span_is(n->op, "Hardmax");
+}
+
+/* Of a Softmax and the like in the main graph: whether it is over the last axis alone.  Before
+ * operator set 13 it is over all axes from `axis` (1) on. */
+static bool last_axis(const struct fgraph *g, const struct gnode *n)
+{
+    if (!is_softmax(n) || n->version < 7 || n->graph != ONNX_MAIN || !g->seen[0].values ||
+        n->in_count == 0 || g->m->refs.items[n->in_first] == ONNX_NONE)
+        return false;
+    const struct ivalue *v = &g->seen[0].values[g->m->refs.items[n->in_first]];
+    int64_t axis = onnx_attr_int(g->m, n, "axis", n->version < 13 ? 1 : -1);
+    return v->rank > 0 && (axis < 0 ? axis + v->rank : axis) == v->rank - 1;
+}
+
+static bool is_default(const struct fgraph *g, const struct gnode *n, const struct gattr *a)
+{
+    const struct onnx *m = g->m;
     char op[32] = {0};
     if (a->ref.size)
         return false;
+    if (is_softmax(n) && span_is(a->name, "axis") && (n->version < 13 || last_axis(g, n)))
+        return last_axis(g, n) || (a->type == AT_INT && a->i == 1);
     memcpy(op, n->op.data, num_min(n->op.size, sizeof(op) - 1));
     if (strncmp(op, "Reduce", 6) == 0 && a->type == AT_INT)
         return (span_is(a->name, "keepdims") && a->i == 1) ||
@@ -201,10 +222,12 @@ static bool is_default(const struct onnx *m, const struct gnode *n, const struct
     return false;
 }
 
-static int era_of(const struct gnode *n)
+static int era_of(const struct fgraph *g, const struct gnode *n)
 {
     if (n->version < 7) /* broadcasting was an attribute */
         return n->version;
+    if (last_axis(g, n))
+        return 13;
     int era = 7;
     for (size_t i = 0; i < ARRAY_LEN(eras); i++)
         if (span_is(n->op, eras[i].op))
@@ -309,7 +332,9 @@ static bool put_node(struct sign *s, uint32_t node)
     put(s, plain_domain(n->domain) ? "" : (const char *)n->domain.data,
         plain_domain(n->domain) ? 0 : n->domain.size);
     put(s, n->op.data, n->op.size);
-    put_number(s, n->function != ONNX_NONE ? 0 : plain_domain(n->domain) ? era_of(n) : n->version);
+    put_number(s, n->function != ONNX_NONE  ? 0
+                  : plain_domain(n->domain) ? era_of(s->g, n)
+                                            : n->version);
     if (!put_attrs(s, n))
         return false;
     put_number(s, n->in_count);
@@ -418,7 +443,7 @@ static bool put_attrs(struct sign *s, const struct gnode *n)
     for (uint32_t i = 0; i < n->attr_count; i++) {
         const struct gattr *a = &m->attrs.items[n->attr_first + i];
         bool own = n->function == ONNX_NONE && plain_domain(n->domain);
-        if (!(own && is_default(m, n, a)) && !(own && top && is_moved(n, a)))
+        if (!(own && is_default(s->g, n, a)) && !(own && top && is_moved(n, a)))
             order[count++] = a;
     }
     qsort(order, count, sizeof(*order), by_name);
@@ -523,7 +548,7 @@ bool signature_of(struct fgraph *g, uint32_t node, uint32_t *ret_sig, uint32_t e
     bool ok = sign_start(&s, g, n, e) &&
               head(&s, n->domain, n->op,
                    n->function != ONNX_NONE ? 0
-                   : plain                  ? era_of(n)
+                   : plain                  ? era_of(g, n)
                                             : n->version) &&
               put_attrs(&s, n);
     if (ok) {

@@ -50,7 +50,7 @@ def make_input(port, batch: int, rng: np.random.Generator) -> np.ndarray:
             return mask
         high = 2 if "type" in port.name else 390
         return rng.integers(0, min(high, 40), dims, dtype=np.int64)
-    return rng.standard_normal(dims).astype(np.float32)
+    return rng.standard_normal(dims).astype(np.float16 if "float16" in port.type else np.float32)
 
 
 def run_pieces(model: dict, modules: Path, inputs: dict[str, np.ndarray], level: str, cache: dict) -> dict:

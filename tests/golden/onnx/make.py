@@ -2,7 +2,8 @@
 
 Usage: make.py        (needs the `onnx` package; the files are committed, so tests do not)
 
-Weights are seeded.  hostile/expected.txt holds, for each broken file, a part of the error text.
+Weights are seeded.  hostile/expected.txt holds, for each broken file, a part of the error text.  traps/ holds pairs
+NAME-0, NAME-1 that a canonical form would make one if it were careless: their answers differ (tests/e2e/test_onnx_bits.py).
 """
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper, save
 
 HERE = Path(__file__).parent
-SMALL, HOSTILE = HERE / "small", HERE / "hostile"
+SMALL, HOSTILE, TRAPS = HERE / "small", HERE / "hostile", HERE / "traps"
 F, I = TensorProto.FLOAT, TensorProto.INT64
 D = 24
 node, info = helper.make_node, helper.make_tensor_value_info
@@ -92,11 +93,11 @@ class Net:
     def head(self, x: str, seed: int, width: int, out: str) -> str:
         return self.add("MatMul", x, self.const(weight(seed, D, width)), out=out)
 
-    def save(self, name: str, inputs: dict[str, list], outputs: dict[str, list], opset: int = 17) -> None:
+    def save(self, name: str, inputs: dict[str, list], outputs: dict[str, list], opset: int = 17, folder: Path = SMALL) -> None:
         types = {n: I if n.startswith("ids") else F for n in inputs}
         graph = helper.make_graph(self.nodes, name, [info(n, types[n], d) for n, d in inputs.items()],
                                   [info(n, F, d) for n, d in outputs.items()], self.inits)
-        save(model(graph, opset), SMALL / f"{name}.onnx")
+        save(model(graph, opset), folder / f"{name}.onnx")
 
 
 X = {"x": ["batch", 5, 8]}
@@ -253,6 +254,25 @@ def forms() -> None:
     put("form_external", [], [external])
 
 
+def orders() -> None:
+    """A tower with its nodes the other way round; one Softmax in operator sets that say it in other ways."""
+    net = Net()
+    net.head(net.tower("x", 100), 700, 4, "y")
+    net.nodes.reverse()
+    net.save("tower_unsorted", X, {"y": ["batch", 5, 4]})
+    for name, opset, axis in [("soft_old", 12, 2), ("soft_back", 12, -1), ("soft_new", 13, None)]:
+        net = Net()
+        x = net.add("MatMul", "x", net.const(weight(100, 8, D)))
+        net.head(net.add("Softmax", x, **({} if axis is None else {"axis": axis})), 700, 4, "y")
+        net.save(name, X, {"y": ["batch", 5, 4]}, opset)
+    for name, scale in [("scale_root", True), ("scale_number", False)]:
+        net = Net()
+        root = np.float64(0.3)
+        s = net.add("Cast", net.add("Sqrt", net.const(np.array(root))), to=F) if scale else net.const(np.sqrt(root).astype(np.float32))
+        net.head(net.add("Mul", net.add("MatMul", "x", net.const(weight(100, 8, D))), s), 700, 4, "y")
+        net.save(name, X, {"y": ["batch", 5, 4]})
+
+
 def nested() -> None:
     """Weights only in the branches of an If, which also use an outer value; a function."""
     def branch(name: str, seed: int) -> GraphProto:
@@ -367,8 +387,104 @@ def hostile() -> None:
     (HOSTILE / "expected.txt").write_text("".join(f"{k}\t{v}\n" for k, v in expected.items()))
 
 
+def trap(name: str, *forms, opsets: tuple[int, int] = (17, 17), x: dict | None = None) -> None:
+    """Two nets over x, each made by a function of the net that returns its last value, and one head behind both."""
+    for i, (form, opset) in enumerate(zip(forms if len(forms) == 2 else forms * 2, opsets)):
+        net = Net()
+        net.add("Identity", form(net), out="y")
+        net.save(f"{name}-{i}", x or X, {"y": ["a", "b", "c"]}, opset, TRAPS)
+
+
+def norm_of(net: Net, axis: int = -1, power: float = 2, turned: bool = False, other: bool = False, scale: int = 4) -> str:
+    """The nine nodes of a layer norm, or something that looks like them."""
+    x = net.add("MatMul", "x", net.const(weight(1, 8, D)))
+    mean = net.add("ReduceMean", net.add("Relu", x) if other else x, axes=[axis])
+    d = net.add("Sub", mean, x) if turned else net.add("Sub", x, mean)
+    v = net.add("Add", net.add("ReduceMean", net.add("Pow", d, net.const(np.array(power, np.float32))), axes=[axis]),
+                net.const(np.array(1e-5, np.float32)))
+    y = net.add("Mul", net.add("Div", d, net.add("Sqrt", net.add("Abs", v))), net.const(weight(scale, D)))
+    return net.add("Add", y, net.const(weight(5, D)))
+
+
+def conv_of(net: Net, variance: float = 1, relu: bool = False, twice: bool = False) -> str:
+    """A convolution and its batch norm; with something between, or another user of the convolution."""
+    x = net.add("Conv", "x", net.const(weight(1, 12, 3, 3, 3)))
+    y = net.add("Relu", x) if relu else x
+    rows = [np.abs(weight(2, 12)) + np.float32(0.1), weight(3, 12), weight(4, 12), np.abs(weight(5, 12)) + np.float32(variance)]
+    y = net.add("BatchNormalization", y, *(net.const(r) for r in rows))
+    return net.add("Add", y, x) if twice else y
+
+
+def traps() -> None:
+    def one(op: str, *consts: np.ndarray, **attrs):
+        return lambda n: n.add(op, n.add("MatMul", "x", n.const(weight(1, 8, D))), *(n.const(c) for c in consts), **attrs)
+
+    bit = weight(7, D, D)
+    other = bit.copy()
+    other.view(np.uint32)[0, 0] ^= 1 << 16
+    ints = lambda *v: np.array(v, np.int64)  # noqa: E731
+    square, pixels = weight(7, D, D), {"x": ["batch", 3, 8, 8]}
+    trap("weight_bit", one("MatMul", bit), one("MatMul", other))
+    trap("weight_turned", one("MatMul", square), one("MatMul", np.ascontiguousarray(square.T)))
+    trap("fold_transpose", *(lambda n, p=p: n.add("MatMul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
+        "Transpose", n.const(square), perm=p)) for p in ([0, 1], [1, 0])))
+    trap("fold_slice", *(lambda n, s=s: n.add("Mul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
+        "Slice", n.const(weight(2, 2 * D)), n.const(ints(s)), n.const(ints(s + D)))) for s in (0, 1)))
+    trap("fold_gather", *(lambda n, i=i: n.add("Mul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
+        "Gather", n.const(weight(2, 3, D)), n.const(ints(i)))) for i in (-1, 0)))
+    trap("fold_divide", *(lambda n, i=i: n.add("Mul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
+        "Cast", n.add("Div", n.const(ints(i)), n.const(ints(2))), to=F)) for i in (5, 7)))
+    trap("fold_root", *(lambda n, v=v: n.add("Mul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
+        "Cast", n.add("Sqrt", n.const(np.array(v))), to=F)) for v in (0.3, 0.31)))
+    trap("fold_cast", *(lambda n, v=v: n.add("Mul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
+        "Cast", n.add("Cast", n.const(np.array(v, np.float32)), to=I), to=F)) for v in (2.9, 3.0)))
+    trap("softmax_default", one("Softmax"), one("Softmax"), opsets=(12, 13))
+    trap("softmax_axis", one("Softmax", axis=-1), one("Softmax"), opsets=(12, 12))
+    trap("softmax_middle", one("Softmax", axis=1), one("Softmax", axis=1), opsets=(12, 13))
+    trap("logsoftmax_axis", one("LogSoftmax", axis=2), one("LogSoftmax", axis=1), opsets=(12, 13))
+    trap("norm_epsilon", one("LayerNormalization", weight(2, D), epsilon=1e-5), one("LayerNormalization", weight(2, D), epsilon=1e-3))
+    trap("norm_axis", one("LayerNormalization", weight(2, 5, D), axis=-2), one("LayerNormalization", weight(2, D), axis=-1))
+    for name, how in [("axis", {"axis": 1}), ("power", {"power": 3}), ("turned", {"turned": True}), ("other", {"other": True}),
+                      ("scale", {"scale": 6})]:
+        trap(f"nine_{name}", norm_of, lambda n, how=how: norm_of(n, **how))
+    for name, how in [("variance", {"variance": 1.5}), ("between", {"relu": True}), ("twice", {"twice": True})]:
+        trap(f"batch_{name}", conv_of, lambda n, how=how: conv_of(n, **how), x=pixels)
+    for name, op, first, second in [
+            ("leaky", "LeakyRelu", {"alpha": 0.01}, {"alpha": 0.02}), ("elu", "Elu", {"alpha": 1.0}, {"alpha": 1.1}),
+            ("cast", "Cast", {"to": TensorProto.FLOAT16}, {"to": TensorProto.BFLOAT16}),
+            ("keepdims", "ReduceMean", {"axes": [1], "keepdims": 1}, {"axes": [0], "keepdims": 1}),
+            ("flatten", "Transpose", {"perm": [0, 2, 1]}, {"perm": [2, 0, 1]})]:
+        cast = (lambda n, v: n.add("Cast", v, to=F)) if op == "Cast" else (lambda n, v: v)
+        trap(f"attr_{name}", *(lambda n, a=a, op=op, cast=cast: cast(n, one(op, **a)(n)) for a in (first, second)))
+    trap("gelu", one("Gelu"), one("Gelu", approximate="tanh"), opsets=(20, 20))
+    trap("clip", one("Clip", np.float32(-1), np.float32(1)), one("Clip", np.float32(-1), np.float32(1.5)))
+    trap("operands", *(lambda n, t=t: n.add("Sub", *(["x", n.add("Relu", "x")][::t])) for t in (1, -1)))
+    trap("pads", *(lambda n, p=p: n.add("Conv", "x", n.const(weight(1, 4, 3, 3, 3)), pads=p) for p in ([1, 1, 0, 0], [0, 0, 1, 1])), x=pixels)
+    trap("dilations", *(lambda n, d=d: n.add("Conv", "x", n.const(weight(1, 4, 3, 3, 3)), dilations=d, pads=[d[0]] * 4) for d in ([1, 1], [2, 2])), x=pixels)
+    trap("count_pad", *(lambda n, c=c: n.add("AveragePool", "x", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=c) for c in (0, 1)), x=pixels)
+    trap("split", *(lambda n, p=p: parted(n, p) for p in ((8, 16), (16, 8))))
+    trap("shape_most", *(lambda n, m=m: longest(n, m) for m in (True, False)))
+    (TRAPS / "list.txt").write_text("".join(f"{p.stem[:-2]}\n" for p in sorted(TRAPS.glob("*-0.onnx"))))
+
+
+def parted(net: Net, parts: tuple[int, int]) -> str:
+    x = net.add("MatMul", "x", net.const(weight(1, 8, D)))
+    net.nodes.append(node("Split", [x, net.const(np.array(parts, np.int64))], ["p", "q"], axis=-1, name="parts"))
+    return net.add("Concat", "q", "p", axis=-1)
+
+
+def longest(net: Net, computed: bool) -> str:
+    """At least 77 rows: computed, or what comes out for a batch that is small."""
+    seven = net.const(np.array([77], np.int64))
+    rows = net.add("Max", net.add("Mul", net.add("Gather", net.add("Shape", "x"), net.const(np.array([0], np.int64))),
+                                  net.const(np.array([40], np.int64))), seven) if computed else seven
+    y = net.add("Expand", net.const(np.array(1, np.float32)), rows)
+    y = net.add("Mul", net.add("ReduceSum", y), net.add("MatMul", "x", net.const(weight(1, 8, D))))
+    return net.add("MatMul", y, net.const(weight(2, D, D)))
+
+
 def main() -> None:
-    for folder in (SMALL, HOSTILE):
+    for folder in (SMALL, HOSTILE, TRAPS):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
     towers()
@@ -378,7 +494,9 @@ def main() -> None:
     convolutions()
     bindings()
     forms()
+    orders()
     nested()
+    traps()
     hostile()
 
 
