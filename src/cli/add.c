@@ -2,10 +2,13 @@
 #include "base/file.h"
 #include "base/num.h"
 #include "base/parse.h"
+#include "cli/external.h"
 #include "cli/fleet.h"
 #include "cli/folder.h"
 #include "cli/pins.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,12 +24,64 @@ static void progress(const struct folder *f, int done)
                 done == f->count ? "\n" : "");
 }
 
-static bool upload(const struct args *a, const struct folder *f, struct err *e)
+/* ---- files to the coordinator --------------------------------------------------------------- */
+
+static bool read_file(void *ctx, uint64_t offset, void *to, size_t size, struct err *e)
+{
+    const int *fd = ctx;
+    for (size_t have = 0; have < size;) {
+        ssize_t n = pread(*fd, (char *)to + have, size - have, (off_t)(offset + have));
+        if (n <= 0)
+            return n < 0 ? err_errno(e, ERR_IO, errno, "can't be read")
+                         : err_set(e, ERR_IO, "became shorter while it was read");
+        have += (size_t)n;
+    }
+    return true;
+}
+
+static bool read_bundle(void *ctx, uint64_t offset, void *to, size_t size, struct err *e)
+{
+    external_seek(ctx, offset);
+    return external_read(ctx, to, size) == size ||
+           err_set(e, ERR_INTERNAL, "a bundle of another size than it was");
+}
+
+static bool upload_plain(const struct args *a, const struct folder_file *f, struct err *e)
+{
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(e, ERR_IO, errno, "can't be read");
+    struct upload u = {f->digest.hex, f->size, read_file, &fd};
+    bool ok = fleet_upload(a, &u, e);
+    close(fd);
+    return ok;
+}
+
+/* A graph with external data goes as one bundle with it, under the bundle's digest. */
+static bool upload_one(const struct args *a, const struct folder *f, struct folder_file *file,
+                       struct err *e)
+{
+    struct packed *p = NULL;
+    char *path = text_format("%s/%s", f->root, file->name);
+    bool ok = path ? !folder_is_graph(file) || external_pack(path, &p, e)
+                   : err_set(e, ERR_MEMORY, "no memory");
+    free(path);
+    if (!ok || !p)
+        return ok && (upload_plain(a, file, e) || err_prefix(e, "%s", file->name));
+    file->digest = external_digest(p);
+    file->size = p->size;
+    struct upload u = {file->digest.hex, p->size, read_bundle, p};
+    ok = fleet_upload(a, &u, e) || err_prefix(e, "%s", file->name);
+    external_free(p);
+    return ok;
+}
+
+static bool upload(const struct args *a, struct folder *f, struct err *e)
 {
     for (int i = 0; i < f->count; i++) {
         progress(f, i);
-        if (!fleet_upload(a, f->files[i].path, f->files[i].digest.hex, f->files[i].size, e))
-            return err_prefix(e, "%s", f->files[i].name);
+        if (!upload_one(a, f, &f->files[i], e))
+            return false;
     }
     progress(f, f->count);
     return true;
@@ -163,7 +218,8 @@ const struct command command_add = {
     .run = run_add,
     .more = "The folder holds config.json, preprocessor_config.json, tokenizer.json as far as the "
             "model has\n"
-            "them, and onnx/*.onnx.  What is the same in several models is kept once."};
+            "them, and onnx/*.onnx, with files of external data beside these (model.onnx_data) or\n"
+            "in folders below.  What is the same in several models is kept once."};
 const struct command command_remove = {.name = "remove",
                                        .usage = "MODEL [options]",
                                        .summary =

@@ -3,16 +3,14 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "base/num.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define PART_BYTES (4u << 20)
 #define PART_MS 120000
+#define DIGEST_BYTES_PER_MS 20000 /* the last part's answer comes when all has been digested */
 
 static bool exchange(const char *base, const char *method, const char *path, const char *type,
                      const void *data, size_t size, int64_t timeout_ms, struct net_answer *ret,
@@ -97,49 +95,39 @@ static bool have_bytes(const struct args *a, const char *digest, uint64_t *have,
     return ok;
 }
 
-static bool put_part(const struct args *a, const char *digest, uint64_t at, bool last,
-                     const char *data, size_t size, struct err *e)
+static bool put_part(const struct args *a, const struct upload *u, uint64_t at, const char *data,
+                     size_t size, struct err *e)
 {
     char path[160];
     struct net_answer answer;
-    (void)snprintf(path, sizeof(path), "/s2m3/v1/uploads/%s?offset=%llu&last=%d", digest,
+    bool last = at + size == u->size;
+    (void)snprintf(path, sizeof(path), "/s2m3/v1/uploads/%s?offset=%llu&last=%d", u->digest,
                    (unsigned long long)at, last);
-    if (!exchange(args_text(a, "url"), "PUT", path, "application/octet-stream", data, size, PART_MS,
-                  &answer, e))
+    if (!exchange(args_text(a, "url"), "PUT", path, "application/octet-stream", data, size,
+                  PART_MS + (last ? (int64_t)(u->size / DIGEST_BYTES_PER_MS) : 0), &answer, e))
         return false;
     bool ok = net_answer_err(&answer, e);
     net_answer_clear(&answer);
     return ok;
 }
 
-bool fleet_upload(const struct args *a, const char *path, const char *digest, uint64_t size,
-                  struct err *e)
+bool fleet_upload(const struct args *a, const struct upload *u, struct err *e)
 {
     uint64_t at = 0;
-    bool complete = false;
-    if (!have_bytes(a, digest, &at, &complete, e))
+    bool complete = false, first = true;
+    if (!have_bytes(a, u->digest, &at, &complete, e))
         return false;
     if (complete)
         return true;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
     char *data = malloc(PART_BYTES);
-    bool ok = fd >= 0 && data;
-    if (!ok)
-        err_set(e, ERR_IO, "%s: can't be read", path);
-    if (at > size)
+    bool ok = data || err_set(e, ERR_MEMORY, "no memory");
+    if (at > u->size)
         at = 0;
-    bool first = true;
-    while (ok && (at < size || first)) {
-        first = false;
-        ssize_t n = pread(fd, data, num_min(PART_BYTES, (size_t)(size - at)), (off_t)at);
-        ok = n >= 0 && (n > 0 || size == 0 || at == size);
-        if (!ok)
-            err_set(e, ERR_IO, "%s: became shorter while it was read", path);
-        ok = ok && put_part(a, digest, at, at + (uint64_t)n == size, data, (size_t)n, e);
-        at += ok ? (uint64_t)n : 0;
+    for (; ok && (at < u->size || first); first = false) {
+        size_t n = u->size - at < PART_BYTES ? (size_t)(u->size - at) : PART_BYTES;
+        ok = u->read(u->ctx, at, data, n, e) && put_part(a, u, at, data, n, e);
+        at += n;
     }
     free(data);
-    if (fd >= 0)
-        close(fd);
     return ok;
 }

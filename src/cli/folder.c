@@ -61,16 +61,21 @@ static bool inside(const char *path, const char *root)
     return strncmp(path, root, n) == 0 && path[n] == '/';
 }
 
-/* The folder of a Hugging Face cache that a snapshot's links point to, or NULL. */
-static char *cache_blobs(const char *root)
+char *folder_cache_blobs(const char *path)
 {
-    const char *at = strstr(root, "/snapshots/");
-    return at ? text_format("%.*s/blobs", (int)(at - root), root) : NULL;
+    const char *at = strstr(path, "/snapshots/");
+    return at ? text_format("%.*s/blobs", (int)(at - path), path) : NULL;
+}
+
+bool folder_is_graph(const struct folder_file *file)
+{
+    size_t n = strlen(file->name);
+    return n > 5 && strcmp(file->name + n - 5, ".onnx") == 0;
 }
 
 static bool resolve(const char *root, const char *name, char **ret, struct err *e)
 {
-    char *path = text_format("%s/%s", root, name), *blobs = cache_blobs(root);
+    char *path = text_format("%s/%s", root, name), *blobs = folder_cache_blobs(root);
     char *real = path ? realpath(path, NULL) : NULL;
     bool ok = real && (inside(real, root) || (blobs && inside(real, blobs)));
     if (!real)
@@ -143,16 +148,16 @@ bool folder_read(const char *path, const char *dtype, struct folder *ret, struct
     char *root = realpath(path, NULL);
     if (!root)
         return err_errno(e, ERR_NOT_FOUND, errno, "%s", path);
+    ret->root = root;
     const char *base = strrchr(root, '/');
     (void)snprintf(ret->name, sizeof(ret->name), "%s", base ? base + 1 : root);
     bool ok = scan(ret, root, "", dtype, e) && scan(ret, root, "onnx/", dtype, e);
     int graphs = 0;
     for (int i = 0; i < ret->count; i++)
-        graphs += strstr(ret->files[i].name, ".onnx") != NULL;
+        graphs += folder_is_graph(&ret->files[i]);
     if (ok && graphs == 0)
         ok = err_set(e, ERR_NOT_FOUND, "%s: holds no .onnx file of dtype %s (in it or in onnx/)",
                      path, dtype);
-    free(root);
     if (!ok) {
         folder_clear(ret);
         return false;
@@ -165,5 +170,7 @@ void folder_clear(struct folder *f)
 {
     for (int i = 0; i < f->count; i++)
         free(f->files[i].path);
+    free(f->root);
+    f->root = NULL;
     f->count = 0;
 }

@@ -16,6 +16,7 @@ struct folder_file {
 
 struct folder {
     char name[128]; /* of the model: the folder's own name */
+    char *root;     /* the folder, resolved; owned */
     struct folder_file files[FOLDER_FILES_MAX];
     int count;
 };
@@ -25,3 +26,10 @@ struct folder {
  * folder or the blobs/ of a Hugging Face cache around it. */
 bool folder_read(const char *path, const char *dtype, struct folder *ret, struct err *e);
 void folder_clear(struct folder *f);
+
+/* Whether it is an .onnx file. */
+bool folder_is_graph(const struct folder_file *file);
+
+/* The blobs/ of the Hugging Face cache that a resolved path below its snapshots/ belongs to; free();
+ * NULL: it is in none. */
+char *folder_cache_blobs(const char *path);

@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "base/parse.h"
 #include "cli/cli.h"
+#include "cli/external.h"
 #include "cli/folder.h"
 #include "task/model.h"
 
@@ -28,7 +29,7 @@ static bool add_graph(struct inspection *x, const char *path, const char *name, 
     x->files[x->graph_count] = strdup(name);
     if (!x->files[x->graph_count])
         return err_set(e, ERR_MEMORY, "no memory");
-    if (!onnx_open(path, &x->graphs[x->graph_count], e)) {
+    if (!external_open(path, &x->graphs[x->graph_count], e)) {
         free(x->files[x->graph_count]);
         return false;
     }
@@ -105,8 +106,7 @@ static bool read_folder(struct inspection *x, struct item *item, struct err *e)
     if (ok)
         (void)snprintf(item->name, sizeof(item->name), "%s", f->name);
     for (int i = 0; ok && i < f->count; i++) {
-        const char *dot = strrchr(f->files[i].name, '.');
-        if (!dot || strcmp(dot, ".onnx") != 0 || is_doubled(f, f->files[i].name))
+        if (!folder_is_graph(&f->files[i]) || is_doubled(f, f->files[i].name))
             continue;
         char *path = text_format("%s/%s", item->path, f->files[i].name);
         ok = path ? add_graph(x, path, f->files[i].name, e) : err_set(e, ERR_MEMORY, "no memory");

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "cli/external.h"
 #include "cli/folder.h"
 #include "coord/cut.h"
 #include "task/answer.h"
@@ -74,15 +75,19 @@ static struct model_file *place_of(struct model_source *s, const char *name)
     return strcmp(name, "s2m3.json") == 0 ? &s->s2m3 : NULL;
 }
 
-static bool read_graph(struct given *g, const struct folder_file *f, struct err *e)
+static bool read_graph(struct given *g, const struct folder *in, const struct folder_file *f,
+                       struct err *e)
 {
     const char *base = strrchr(f->name, '/');
     base = base ? base + 1 : f->name;
     if (g->source.file_count >= MODEL_GRAPHS_MAX)
         return err_set(e, ERR_TOO_LARGE, "more than %d .onnx files", MODEL_GRAPHS_MAX);
     struct cut_file *to = &g->source.files[g->source.file_count];
-    if (!onnx_open(f->path, &to->onnx, e))
-        return err_prefix(e, "%s", f->name);
+    char *path = text_format("%s/%s", in->root, f->name);
+    bool ok = path ? external_open(path, &to->onnx, e) : err_set(e, ERR_MEMORY, "no memory");
+    free(path);
+    if (!ok)
+        return false;
     g->source.file_count++;
     to->digest = f->digest;
     (void)snprintf(to->name, sizeof(to->name), "%.*s", (int)(strlen(base) - strlen(".onnx")), base);
@@ -94,9 +99,8 @@ static bool read_given(struct given *g, const struct folder *f, struct err *e)
     g->source.model.name = f->name;
     for (int i = 0; i < f->count; i++) {
         const struct folder_file *file = &f->files[i];
-        size_t n = strlen(file->name);
-        if (n > 5 && strcmp(file->name + n - 5, ".onnx") == 0) {
-            if (!read_graph(g, file, e))
+        if (folder_is_graph(file)) {
+            if (!read_graph(g, f, file, e))
                 return false;
             continue;
         }
@@ -143,8 +147,11 @@ static bool make_module(struct local *l, const char *digest, const char *folder,
         return err_set(e, ERR_NOT_FOUND, "module %.12s: not in the folder", digest);
     if (!file_make_dirs(folder, e))
         return false;
-    if (!l->cut->modules[index].file)
+    const struct cut_file *whole = l->cut->modules[index].file;
+    if (!whole)
         return cut_write(l->cut, index, folder, e);
+    if (onnx_is_external(whole->onnx))
+        return external_write(whole->onnx, folder, e);
     const struct folder_file *f = by_digest(&l->folder, digest);
     char *file = text_format("%s/module.onnx", folder);
     bool ok = f && file && symlink(f->path, file) == 0;

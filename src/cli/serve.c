@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@
 #define AGAIN_MS 1000    /* a SIGINT so long after the first is a second one */
 #define JOIN_LOOK_MS 100 /* between two looks whether it is to end */
 #define GRACE_MS 5000
+#define BUFFER_OF_ITS_OWN                                                                          \
+    (2 << 20) /* bytes from which on memory goes back to the system when freed */
 #define GROUPS_MAX 4
 #define PEER_CALLS_MAX 1536 /* of NET_CONNECTIONS_DEFAULT connections */
 
@@ -417,6 +420,10 @@ static int serve(const struct args *a, bool coordinator)
     p->args = a;
     p->lock_fd = -1;
     log_set_level(args_flag(a, "verbose") ? LOG_DEBUG : LOG_INFO);
+    /* Parts of uploads and modules leave no holes between small blocks that live on; models that
+     * run in this very process need the heap as it is, for speed. */
+    if (!args_flag(a, "in-process"))
+        (void)mallopt(M_MMAP_THRESHOLD, BUFFER_OF_ITS_OWN);
     block_signals(&p->ends);
     table_slot_init(&p->slot);
     if (!check_options(p, coordinator, &e))

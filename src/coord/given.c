@@ -3,10 +3,14 @@
 
 #include "base/file.h"
 #include "base/num.h"
+#include "store/bundle.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define SIDE_FILE_MAX ((size_t)64 << 20)
 
@@ -53,6 +57,22 @@ static bool read_side_file(struct coord *c, struct given *g, const char *path, c
     return true; /* another file of the folder: not needed */
 }
 
+/* Of external data there is one file, that of a bundle; no other name is opened. */
+static bool open_weights(void *ctx, const char *name, int *ret, struct err *e)
+{
+    const char *folder = ctx;
+    if (strcmp(name, BUNDLE_WEIGHTS) != 0)
+        return err_set(e, ERR_DENIED,
+                       "external data '%.80s': should have come in a bundle with the graph, as "
+                       "`s2m3 add` sends it",
+                       name);
+    char *path = text_format("%s/" BUNDLE_WEIGHTS, folder);
+    *ret = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW) : -1;
+    free(path);
+    return *ret >= 0 || err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno,
+                                  "external data '" BUNDLE_WEIGHTS "' of a bundle");
+}
+
 static bool read_graph(struct coord *c, struct given *g, const char *path, const char *digest,
                        struct err *e)
 {
@@ -67,7 +87,9 @@ static bool read_graph(struct coord *c, struct given *g, const char *path, const
     if (!blobs_module_folder(c->blobs, digest, &folder, e))
         return err_prefix(e, "%s", path);
     char *file = text_format("%s/module.onnx", folder);
-    bool ok = file && onnx_open(file, &f->onnx, e);
+    struct onnx_opener opener = {open_weights, folder};
+    bool ok = file ? onnx_open_with(file, &opener, &f->onnx, e)
+                   : err_set(e, ERR_MEMORY, "coordinator: no memory");
     free(file);
     free(folder);
     if (!ok)

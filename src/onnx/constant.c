@@ -191,7 +191,7 @@ static bool place_external(struct reader *r, struct gtensor *t, const struct pro
         return broken(r, t, "strings can't be external");
     if (!d->has_location)
         return broken(r, t, "external data without a location");
-    if (!file_map_external(r->m, d->location, &file, r->e))
+    if (!file_map_external(r, d->location, &file))
         return err_prefix(r->e, "constant '%s'", span_text(t->name, shown));
     const struct gfile *f = &r->m->files.items[file];
     if (d->has_length && d->length != t->bytes)

@@ -1,6 +1,8 @@
 /* emit.c - protobuf fields to a buffer. */
 #include "onnx/emit.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 void emit_varint(struct buf *b, uint64_t value)
@@ -39,4 +41,23 @@ bool emit_message(struct buf *b, uint32_t field, struct buf *inner)
         emit_bytes(b, field, inner->data ? inner->data : "", inner->size);
     buf_clear(inner);
     return ok;
+}
+
+static void external_entry(struct buf *b, const char *key, const char *value)
+{
+    struct buf inner = BUF_INIT(1024);
+    emit_text(&inner, 1, key);
+    emit_text(&inner, 2, value);
+    (void)emit_message(b, 13, &inner);
+}
+
+void emit_external(struct buf *b, const char *location, uint64_t offset, uint64_t bytes)
+{
+    char number[24];
+    external_entry(b, "location", location);
+    (void)snprintf(number, sizeof(number), "%" PRIu64, offset);
+    external_entry(b, "offset", number);
+    (void)snprintf(number, sizeof(number), "%" PRIu64, bytes);
+    external_entry(b, "length", number);
+    emit_number(b, 14, 1);
 }

@@ -2,7 +2,8 @@
  *
  * External data comes from strangers: its name must be a plain one, the file stands in the model's
  * folder, is opened without following links, is regular and has one link, so that a model can't
- * make us read (and store, and send) any other file of this machine. */
+ * make us read (and store, and send) any other file of this machine.  An opener has rules of its
+ * own. */
 #include "onnx/reader.h"
 
 #include "base/file.h"
@@ -65,8 +66,7 @@ bool file_map_model(struct onnx *m, struct err *e)
 
 static bool plain_name(struct span name)
 {
-    return name.size > 0 && name.size <= FILE_NAME_MAX && !memchr(name.data, '/', name.size) &&
-           !memchr(name.data, 0, name.size) && !span_is(name, ".") && !span_is(name, "..");
+    return !memchr(name.data, '/', name.size) && !span_is(name, ".") && !span_is(name, "..");
 }
 
 static int open_beside(const char *model, const char *name)
@@ -87,11 +87,28 @@ static int open_beside(const char *model, const char *name)
     return fd;
 }
 
-bool file_map_external(struct onnx *m, struct span name, uint32_t *ret, struct err *e)
+/* *ret: a file beside the model. */
+static bool open_own(const struct onnx *m, const char *name, int *ret, struct err *e)
 {
-    char shown[SPAN_TEXT_SIZE], text[FILE_NAME_MAX + 1];
-    if (!plain_name(name))
+    char shown[SPAN_TEXT_SIZE];
+    struct span s = {(const uint8_t *)name, strlen(name)};
+    if (!plain_name(s))
         return err_set(e, ERR_DENIED,
+                       "external data '%s': should be a plain file name in the model's folder",
+                       span_text(s, shown));
+    *ret = open_beside(m->path, name);
+    if (*ret < 0 && errno == ELOOP)
+        return err_set(e, ERR_DENIED, "external data '%s': is a link", span_text(s, shown));
+    return *ret >= 0 || err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno,
+                                  "external data '%s'", span_text(s, shown));
+}
+
+bool file_map_external(struct reader *r, struct span name, uint32_t *ret)
+{
+    struct onnx *m = r->m;
+    char shown[SPAN_TEXT_SIZE], text[FILE_NAME_MAX + 1];
+    if (name.size == 0 || name.size > FILE_NAME_MAX || memchr(name.data, 0, name.size))
+        return err_set(r->e, ERR_DENIED,
                        "external data '%s': should be a plain file name in the model's folder",
                        span_text(name, shown));
     memcpy(text, name.data, name.size);
@@ -101,13 +118,11 @@ bool file_map_external(struct onnx *m, struct span name, uint32_t *ret, struct e
             *ret = i;
             return true;
         }
-    int fd = open_beside(m->path, text);
-    if (fd < 0 && errno == ELOOP)
-        return err_set(e, ERR_DENIED, "external data '%s': is a link", span_text(name, shown));
-    if (fd < 0)
-        return err_errno(e, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, errno, "external data '%s'",
-                         span_text(name, shown));
-    bool ok = map_fd(m, fd, text, ONNX_EXTERNAL_MAX, true, ret, e);
+    int fd;
+    if (!(r->opener ? r->opener->open(r->opener->ctx, text, &fd, r->e)
+                    : open_own(m, text, &fd, r->e)))
+        return false;
+    bool ok = map_fd(m, fd, text, ONNX_EXTERNAL_MAX, !r->opener, ret, r->e);
     close(fd);
     return ok;
 }

@@ -9,8 +9,14 @@
 
 bool onnx_open(const char *path, struct onnx **ret, struct err *e)
 {
+    return onnx_open_with(path, NULL, ret, e);
+}
+
+bool onnx_open_with(const char *path, const struct onnx_opener *opener, struct onnx **ret,
+                    struct err *e)
+{
     struct onnx *m = calloc(1, sizeof(*m));
-    struct reader r = {.m = m, .top = ONNX_NONE, .e = e};
+    struct reader r = {.m = m, .opener = opener, .top = ONNX_NONE, .e = e};
     if (m)
         m->path = strdup(path);
     if (!m || !m->path) {

@@ -35,6 +35,17 @@ struct onnx; /* one opened model */
  * ERR_UNSUPPORTED: well-formed, but of a kind that is not served (string or sequence ports, unknown
  * operator domain); ERR_NOT_FOUND, ERR_IO. */
 bool onnx_open(const char *path, struct onnx **ret, struct err *e);
+
+/* Who opens external data instead: a regular file for a name as the model says it (1 to 255 bytes,
+ * no 0), or an error that says why not.  What names are fine is the opener's rule, and so is what
+ * links a file may have. */
+struct onnx_opener {
+    bool (*open)(void *ctx, const char *name, int *ret_fd, struct err *e);
+    void *ctx; /* kept while onnx_open_with() runs */
+};
+bool onnx_open_with(const char *path, const struct onnx_opener *opener, struct onnx **ret,
+                    struct err *e);
+
 void onnx_close(struct onnx *m); /* NULL is fine */
 
 /* The graph's inputs (initialisers are not inputs) and outputs, in the file's order. */

@@ -4,14 +4,15 @@
 
 struct reader {
     struct onnx *m;
+    const struct onnx_opener *opener; /* kept; NULL: files beside the model */
     uint32_t top;            /* node of the main graph whose sub-graphs are read, or ONNX_NONE */
     POOL(uint32_t) captures; /* of top */
     struct err *e;
 };
 
-/* file.c: maps the model (index 0) or an external data file beside it; index in files[]. */
+/* file.c: maps the model (index 0) or an external data file; index in files[]. */
 bool file_map_model(struct onnx *m, struct err *e);
-bool file_map_external(struct onnx *m, struct span name, uint32_t *ret, struct err *e);
+bool file_map_external(struct reader *r, struct span name, uint32_t *ret);
 
 /* constant.c: reads a TensorProto to tensors[at], which is there already. */
 bool read_tensor(struct reader *r, struct span message, uint32_t at);

@@ -253,19 +253,10 @@ static bool put_weights(struct writer *w, const struct gtensor *t, uint64_t *ret
     return put_all(w, t->data, t->bytes);
 }
 
-static void external_entry(struct buf *out, const char *key, const char *value)
-{
-    struct buf inner = BUF_INIT(1024);
-    emit_text(&inner, 1, key);
-    emit_text(&inner, 2, value);
-    (void)emit_message(out, 13, &inner);
-}
-
 static bool write_tensor(struct writer *w, struct buf *out, uint32_t id)
 {
     const struct gtensor *t = onnx_value_tensor(w->m, id);
     struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
-    char number[24];
     if (t->type == OT_STRING)
         return err_set(w->e, ERR_UNSUPPORTED, "text constants can't be written");
     for (int i = 0; i < t->rank; i++)
@@ -278,12 +269,7 @@ static bool write_tensor(struct writer *w, struct buf *out, uint32_t id)
     } else {
         uint64_t offset = 0;
         ok = put_weights(w, t, &offset);
-        external_entry(&inner, "location", WRITE_FILE);
-        (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)offset);
-        external_entry(&inner, "offset", number);
-        (void)snprintf(number, sizeof(number), "%llu", (unsigned long long)t->bytes);
-        external_entry(&inner, "length", number);
-        emit_number(&inner, 14, 1);
+        emit_external(&inner, WRITE_FILE, offset, t->bytes);
     }
     return emit_message(out, GP_INIT, &inner) && ok;
 }

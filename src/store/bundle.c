@@ -7,10 +7,11 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FOOTER_BYTES 32
+#define PAGE 65536u /* of any machine */
 static const char magic[8] = {'S', '2', 'M', '3', 'B', 'N', 'D', 'L'};
 
 static void put_u64(uint8_t *to, uint64_t v)
@@ -44,16 +45,22 @@ static bool write_all(int fd, const void *data, size_t size)
     return true;
 }
 
+void bundle_footer(uint64_t weight_bytes, uint64_t onnx_bytes, uint8_t ret[BUNDLE_FOOTER_BYTES])
+{
+    memset(ret, 0, BUNDLE_FOOTER_BYTES);
+    memcpy(ret, magic, sizeof(magic));
+    put_u64(ret + 8, weight_bytes);
+    put_u64(ret + 16, onnx_bytes);
+}
+
 static bool append(const char *weights, const char *onnx, size_t size, struct err *e)
 {
     int fd = open(weights, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOFOLLOW);
     struct stat st;
-    uint8_t footer[FOOTER_BYTES] = {0};
+    uint8_t footer[BUNDLE_FOOTER_BYTES];
     bool ok = fd >= 0 && fstat(fd, &st) == 0;
     if (ok) {
-        memcpy(footer, magic, sizeof(magic));
-        put_u64(footer + 8, (uint64_t)st.st_size);
-        put_u64(footer + 16, size);
+        bundle_footer((uint64_t)st.st_size, size, footer);
         ok = write_all(fd, onnx, size) && write_all(fd, footer, sizeof(footer)) && fsync(fd) == 0;
     }
     if (!ok)
@@ -90,14 +97,14 @@ bool bundle_make(const char *folder, char **ret, struct err *e)
 static bool read_footer(int fd, const char *blob, uint64_t *offset, uint64_t *size, struct err *e)
 {
     struct stat st;
-    uint8_t footer[FOOTER_BYTES];
+    uint8_t footer[BUNDLE_FOOTER_BYTES];
     *offset = *size = 0;
     if (fstat(fd, &st) != 0)
         return err_errno(e, ERR_IO, errno, "%s", blob);
-    if (st.st_size < FOOTER_BYTES)
+    if (st.st_size < BUNDLE_FOOTER_BYTES)
         return true;
-    uint64_t body = (uint64_t)st.st_size - FOOTER_BYTES;
-    if (pread(fd, footer, sizeof(footer), (off_t)body) != FOOTER_BYTES)
+    uint64_t body = (uint64_t)st.st_size - BUNDLE_FOOTER_BYTES;
+    if (pread(fd, footer, sizeof(footer), (off_t)body) != BUNDLE_FOOTER_BYTES)
         return err_errno(e, ERR_IO, errno, "%s", blob);
     if (memcmp(footer, magic, sizeof(magic)) != 0)
         return true;
@@ -107,23 +114,16 @@ static bool read_footer(int fd, const char *blob, uint64_t *offset, uint64_t *si
            err_set(e, ERR_INVALID, "%s: the bundle's footer does not agree with its size", blob);
 }
 
+/* By a mapping: a graph may hold weights, and they don't belong on the heap. */
 static bool extract(int fd, uint64_t offset, uint64_t size, const char *file, struct err *e)
 {
-    char *data = malloc(size);
-    uint64_t have = 0;
-    if (!data)
-        return err_set(e, ERR_MEMORY, "store: no memory for a module's graph");
-    while (have < size) {
-        ssize_t n = pread(fd, data + have, size - have, (off_t)(offset + have));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            break;
-        have += (uint64_t)n;
-    }
-    bool ok = have == size ? file_write_atomic(file, data, size, 0400, e)
-                           : err_errno(e, ERR_IO, errno, "%s", file);
-    free(data);
+    uint64_t from = offset & ~(uint64_t)(PAGE - 1);
+    size_t mapped = (size_t)(offset - from + size);
+    char *data = mmap(NULL, mapped, PROT_READ, MAP_PRIVATE, fd, (off_t)from);
+    if (data == MAP_FAILED)
+        return err_errno(e, ERR_IO, errno, "mapping for %s", file);
+    bool ok = file_write_atomic(file, data + (offset - from), size, 0400, e);
+    (void)munmap(data, mapped);
     return ok;
 }
 

@@ -16,6 +16,12 @@
 #define BUNDLE_ONNX_MAX ((uint64_t)1 << 30)
 #define BUNDLE_WEIGHTS "weights.bin"
 
+#define BUNDLE_FOOTER_BYTES 32
+
+/* The footer of a bundle with so many bytes of weights and of module.onnx, for who writes one
+ * himself. */
+void bundle_footer(uint64_t weight_bytes, uint64_t onnx_bytes, uint8_t ret[BUNDLE_FOOTER_BYTES]);
+
 /* Makes FOLDER/weights.bin of FOLDER/module.onnx and what is there of FOLDER/weights.bin into a
  * bundle, in place.  Without weights.bin nothing is to do: module.onnx is the blob.
  * *ret: path of the file that is the blob; free(). */
