@@ -2,6 +2,7 @@
 #include "cli/plan_fleet.h"
 
 #include "cli/fleet.h"
+#include "wire/limits.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -141,6 +142,26 @@ static void print_waiting(const struct plan_fleet *f)
     }
 }
 
+/* What the plan said that requests take, and what they took. */
+static void print_predictions(const struct plan_fleet *f)
+{
+    const json_t *list = json_object_get(f->whole, "predictions");
+    if (json_array_size(list) > 0)
+        printf("\n%-40s %-16s %12s %12s\n", "predicted and measured, mean", "gateway", "predicted",
+               "measured");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *p = json_array_get(list, i);
+        char name[2 * WIRE_NAME_MAX];
+        (void)snprintf(name, sizeof(name), "%s %s", text_of(p, "model"), text_of(p, "task"));
+        bool again = json_integer_value(json_object_get(p, "measured_again_ms")) > 0;
+        printf("%-40s %-16s %9.3f ms %9.3f ms%s%s\n", name, text_of(p, "device"),
+               json_number_value(json_object_get(p, "predicted_ms")),
+               json_number_value(json_object_get(p, "measured_ms")),
+               json_is_true(json_object_get(p, "wrong")) ? "  wrong" : "",
+               again ? "  measured again" : "");
+    }
+}
+
 void plan_fleet_print(const struct plan_fleet *f)
 {
     const json_t *moves = json_object_get(f->whole, "moves");
@@ -153,4 +174,5 @@ void plan_fleet_print(const struct plan_fleet *f)
                text_of(m, "from")[0] ? text_of(m, "from") : "nowhere", text_of(m, "to"),
                text_of(m, "cause"), text_of(m, "why"));
     }
+    print_predictions(f);
 }

@@ -54,6 +54,7 @@ static json_t *ask(struct coord *c, const struct asked *to, const char *what, js
                             .parts = &part,
                             .part_count = 1,
                             .deadline_ns = clock_deadline_ms(ASK_MS),
+                            .cancel = c->ending,
                             .max_response = ANSWER_MAX};
     struct net_answer answer;
     bool sent = net_call(c->client, &call, &answer, e);
@@ -86,6 +87,38 @@ bool ask_measure(struct coord *c, const struct cut_module *m, struct err *e)
         return err_prefix(e, "%s%s can't be run", m->name, m->file ? ".onnx" : "");
     monitor_lock(&c->lock);
     ok = !r.measured || fleet_put_profile(&c->fleet, m->digest.hex, to.id, &r, e);
+    monitor_unlock(&c->lock);
+    return ok;
+}
+
+bool ask_measure_again(struct coord *c, struct ask_again *a, struct err *e)
+{
+    struct asked to = {0};
+    struct module_report r;
+    json_t *dims = NULL;
+    monitor_lock(&c->lock);
+    const struct device *d = fleet_device(&c->fleet, a->device);
+    const struct module *m = fleet_module(&c->fleet, a->module.hex);
+    const struct profile *p = fleet_profile(&c->fleet, a->module.hex, a->device);
+    bool there = d && d->alive && m && p;
+    if (there) {
+        memcpy(to.id, d->join.id, sizeof(to.id));
+        memcpy(to.url, d->join.peer_url, sizeof(to.url));
+        dims = json_incref(m->dims);
+        a->was_ms = p->run_ms;
+    }
+    monitor_unlock(&c->lock);
+    if (!there)
+        return err_set(e, ERR_NOT_FOUND, "it is not there any more");
+    json_t *o =
+        ask(c, &to, "measure",
+            json_pack("{s:s,s:o*,s:b}", "digest", a->module.hex, "dims", dims, "again", 1), e);
+    bool ok = o && module_report_read(o, &r, e) &&
+              (r.measured || err_set(e, ERR_UNSUPPORTED, "it can't be timed: %.200s", r.error));
+    json_decref(o);
+    a->now_ms = ok ? r.run_ms : 0;
+    monitor_lock(&c->lock);
+    ok = ok && fleet_put_profile(&c->fleet, a->module.hex, to.id, &r, e);
     monitor_unlock(&c->lock);
     return ok;
 }

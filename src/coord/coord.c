@@ -1,6 +1,7 @@
 /* coord.c - making, starting and stopping the coordinator; joins and heartbeats; its routes. */
 #include "coord/coord.h"
 
+#include "base/cancel.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -266,7 +267,9 @@ bool coord_create(const struct coord_options *o, struct coord **ret, struct err 
     c->redundancy = o->redundancy;
     c->own_usage = o->own_usage;
     c->usage_ctx = o->usage_ctx;
-    bool ok = state_open(path, &c->state, e) && fleet_open(&c->fleet, c->state, e) &&
+    c->ending = cancel_new();
+    bool ok = (c->ending || err_set(e, ERR_MEMORY, "coordinator: no memory")) &&
+              state_open(path, &c->state, e) && fleet_open(&c->fleet, c->state, e) &&
               moves_load(&c->moves, c->state, e) && pins_load(c, o->pins, e) &&
               state_get(c->state, STATE_FLEET, "table", &c->table, e);
     free(path);
@@ -296,7 +299,9 @@ bool coord_start(struct coord *c, const char *url, struct err *e)
     c->started = thread_start(&c->watcher, "s2m3-coord", coord_watch_run, c, e);
     c->planner_started =
         c->started && thread_start(&c->planner, "s2m3-planner", coord_planner_run, c, e);
-    return c->planner_started;
+    c->truth_started =
+        c->planner_started && thread_start(&c->truth_teller, "s2m3-truth", coord_truth_run, c, e);
+    return c->truth_started;
 }
 
 void coord_stop(struct coord *c)
@@ -309,7 +314,10 @@ void coord_stop(struct coord *c)
         (void)pthread_join(c->watcher, NULL);
     if (c->planner_started)
         (void)pthread_join(c->planner, NULL);
-    c->started = c->planner_started = false;
+    cancel_fire(c->ending);
+    if (c->truth_started)
+        (void)pthread_join(c->truth_teller, NULL);
+    c->started = c->planner_started = c->truth_started = false;
 }
 
 void coord_free(struct coord *c)
@@ -321,6 +329,8 @@ void coord_free(struct coord *c)
     json_decref(c->table);
     json_decref(c->pins);
     rates_clear(&c->rates);
+    truth_clear(&c->truth);
+    cancel_unref(c->ending);
     (void)pthread_mutex_destroy(&c->change);
     (void)pthread_mutex_destroy(&c->planning);
     monitor_destroy(&c->lock);

@@ -11,6 +11,7 @@
 #include "coord/planner.h"
 #include "coord/rates.h"
 #include "coord/replan.h"
+#include "coord/truth.h"
 
 #include <stdatomic.h>
 
@@ -33,6 +34,7 @@ struct coord {
     uint32_t left_next;
     uint64_t epoch; /* grows with all that a plan depends on, but for rates and measured figures */
     struct rates rates;
+    struct truth truth;
     struct moves moves;
     struct allowance allowance; /* of moves that rates alone may cause */
     json_t *pins;               /* standing ones (coord/pins.h), owned */
@@ -42,8 +44,9 @@ struct coord {
     void *usage_ctx;
     int64_t grace_ns; /* after a start: devices have until then to report */
     atomic_bool stop;
-    bool started, planner_started;
-    pthread_t watcher, planner;
+    struct cancel *ending; /* fired at the stop: what is asked of devices ends */
+    bool started, planner_started, truth_started;
+    pthread_t watcher, planner, truth_teller;
 };
 
 /* watch.c */

@@ -117,6 +117,12 @@ void rates_count(struct rates *r, const char *device, const json_t *usage)
         struct rate *x = usable(asked) ? row(r, device, key, size, tab + 1) : NULL;
         if (x)
             x->count += asked;
+        double timed = column(value, 4, COUNT_MAX);
+        x = timed > 0 ? row(r, device, key, size, tab + 1) : NULL;
+        if (x) {
+            x->timed += timed;
+            x->timed_ms += column(value, 5, BYTES_MAX) / 1000;
+        }
         if (usable(answered))
             add_effort(r, key, size, tab + 1, answered, column(value, 2, COUNT_MAX),
                        column(value, 3, BYTES_MAX));

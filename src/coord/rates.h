@@ -24,6 +24,7 @@ struct rate {
     char device[WIRE_ID_MAX]; /* whose gateway; empty: the coordinator's own */
     double count;             /* since the last tick */
     double per_s, planned;
+    double timed, timed_ms; /* requests without help of a cache, and ms of them (coord/truth.h) */
 };
 
 /* How much work a request of a task brings, by what was answered. */

@@ -405,6 +405,7 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
     for (int i = 0; i < a->count; i++) {
         const struct instance *x = &a->list[i];
         const struct call_answer *got = &x->answer;
+        f->from_cache = f->from_cache || got->times.cached;
         if (want->kind == ANSWER_SIMILARITY && x->call == want->other) {
             whole = whole && got->output_count == 1;
             f->runs += !got->times.cached;

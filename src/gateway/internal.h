@@ -65,10 +65,11 @@ struct flight {
                           comes for an attempt that has ended for a straggler, and drops it */
     struct trace *trace;
     struct err
-        *lost;   /* the last failure that a device which is gone caused; kept over all tables */
-    int hope_ms; /* set when it fails: see route_hope_ms() */
-    int runs;    /* set when it is answered: of what is run once per candidate (from the cache:
+        *lost;       /* the last failure that a device which is gone caused; kept over all tables */
+    int hope_ms;     /* set when it fails: see route_hope_ms() */
+    int runs;        /* set when it is answered: of what is run once per candidate (from the cache:
                     none) or token */
+    bool from_cache; /* set when it is answered: a cache helped, or another request's run */
 };
 /* *ret: the task's answer, a new reference. */
 bool flight_run(struct flight *f, json_t **ret, struct err *e);

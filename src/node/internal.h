@@ -67,9 +67,12 @@ void *node_loader_run(void *node);
 void node_unload_all(struct node *n);
 /* Fetches what is missing (a module's file or a side file) into the store. */
 bool node_fetch(struct node *n, const char *digest, struct err *e);
-/* Figures from node.db, else measured now (and remembered). */
-bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret,
-                  struct err *e);
+/* Figures from node.db, else (or again) measured now, and remembered. */
+bool node_measure(struct node *n, const char *digest, const json_t *dims, bool again,
+                  struct module_report *ret, struct err *e);
+/* Measured again, also for a module that is held: its figures are those from then on. */
+bool node_measure_again(struct node *n, const char *digest, const json_t *dims,
+                        struct module_report *ret, struct err *e);
 /* The time of a run as it was found to be, for when the module comes here again. */
 void node_keep_run_ms(struct node *n, const char *digest, double run_ms);
 /* For task/prepare: content of a side file; free(). */

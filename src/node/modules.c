@@ -137,15 +137,15 @@ static bool measure_now(struct node *n, const char *digest, const json_t *dims,
     return ok;
 }
 
-bool node_measure(struct node *n, const char *digest, const json_t *dims, struct module_report *ret,
-                  struct err *e)
+bool node_measure(struct node *n, const char *digest, const json_t *dims, bool again,
+                  struct module_report *ret, struct err *e)
 {
     char key[256];
-    json_t *row;
+    json_t *row = NULL;
     profile_key(n, digest, key, sizeof(key));
     /* Fetched under the lock too: a sweep would take a blob that no table names yet. */
     (void)pthread_mutex_lock(&n->measure_lock);
-    bool ok = state_get(n->state, STATE_PROFILE, key, &row, e);
+    bool ok = again || state_get(n->state, STATE_PROFILE, key, &row, e);
     if (ok && row) {
         ok = module_report_read(row, ret, e);
     } else if (ok) {
@@ -286,7 +286,7 @@ static bool load_module(struct node *n, struct held_module *m, struct err *e)
     if (!node_fetch(n, digest, e) || !blobs_module_folder(n->blobs, digest, &folder, e))
         return false;
     set_state(n, m, MODULE_LOADING, "");
-    bool ok = node_measure(n, digest, m->dims, &figures, e) &&
+    bool ok = node_measure(n, digest, m->dims, false, &figures, e) &&
               exec_load(n->exec, folder, digest, &m->module, e);
     free(folder);
     if (ok && !ports_fit(m->module, e)) {
@@ -315,6 +315,26 @@ static void fetch_side_files(struct node *n, const struct table *t)
         for (uint32_t k = 0; k < t->models[i].blob_count; k++)
             if (!node_fetch(n, t->models[i].blobs[k].hex, &e))
                 log_debug("node", "side file: %s", e.text);
+}
+
+bool node_measure_again(struct node *n, const char *digest, const json_t *dims,
+                        struct module_report *ret, struct err *e)
+{
+    if (!node_measure(n, digest, dims, true, ret, e))
+        return false;
+    monitor_lock(&n->lock);
+    struct held_module *m = find(n, digest);
+    if (m && m->report.measured && ret->measured) {
+        struct module_report figures = *ret;
+        figures.state = m->report.state;
+        memcpy(figures.error, m->report.error, sizeof(figures.error));
+        figures.runs = m->report.runs;
+        figures.busy_ms = m->report.busy_ms;
+        m->report = figures;
+        m->times = (struct run_times){0};
+    }
+    monitor_unlock(&n->lock);
+    return true;
 }
 
 static struct held_module *next_to_load(struct node *n)

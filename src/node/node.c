@@ -94,8 +94,11 @@ static void handle_measure(struct net_request *r, void *node)
     struct module_report report;
     const void *data = net_request_body(r, &size);
     json_t *o = json_parse("measure", data, size, &e);
+    bool again = false;
     bool ok = o && json_need_str(o, "measure", "digest", &digest, &e) &&
-              node_measure(n, digest, json_object_get(o, "dims"), &report, &e);
+              json_opt_bool(o, "measure", "again", &again, &e) &&
+              (again ? node_measure_again(n, digest, json_object_get(o, "dims"), &report, &e)
+                     : node_measure(n, digest, json_object_get(o, "dims"), false, &report, &e));
     json_decref(o);
     if (ok)
         net_reply_json(r, 200, module_report_json(&report));

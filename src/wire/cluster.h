@@ -6,7 +6,7 @@
  *   GET  /s2m3/v1/table                         -> table            (node -> coordinator)
  *   GET  /s2m3/v1/blobs/{digest}  with Range    -> bytes            (node -> coordinator)
  *   POST /s2m3/v1/table       table             -> {"version"}      (coordinator -> node, push)
- *   POST /s2m3/v1/measure     {"digest","dims"} -> module_report    (coordinator -> node)
+ *   POST /s2m3/v1/measure     {"digest","dims","again"} -> module_report (coordinator -> node)
  *   GET  /s2m3/v1/ping                          -> {}               (node -> node: link round trip)
  *   POST /s2m3/v1/echo        bytes             -> {"bytes"}        (node -> node: link bandwidth)
  *
@@ -72,9 +72,10 @@ struct heartbeat {
     uint32_t module_count;
     struct link_report *links; /* owned; those measured since the last heartbeat */
     uint32_t link_count;
-    /* Requests since the last: {"model\ttask": [asked, answered, runs, bytes]}, or NULL.  Of the
-     * answered ones in all, runs: of the calls made once per candidate (from the cache: none) or per token; bytes: of
-     * what was asked about (pictures, sounds, texts; not the candidates). */
+    /* Requests since the last: {"model\ttask": [asked, answered, runs, bytes, timed, us]}, or NULL.
+     * Of the answered ones in all, runs: of the calls made once per candidate (from the cache: none)
+     * or per token; bytes: of what was asked about (pictures, sounds, texts; not the candidates).
+     * timed: those none of whose calls came from a cache; us: what they took together. */
     json_t *usage;
 };
 
