@@ -39,6 +39,7 @@ struct wish {
     struct plan_fleet fleet;
     struct plan_options o;
     double limit_ms; /* 0: none */
+    int redundancy;  /* -1: not said */
     bool json;
     json_t *pins; /* owned */
     const char *changes[CHANGES_MAX];
@@ -94,7 +95,7 @@ static bool set_number(struct wish *w, const char *name, const char *value, stru
     if (strcmp(name, "--redundancy") == 0) {
         if (!parse_u64(name, value, 0, REDUNDANCY_MAX, &n, e))
             return false;
-        w->o.redundancy = (int)n;
+        w->redundancy = (int)n;
         return true;
     }
     bool seed = strcmp(name, "--seed") == 0;
@@ -114,7 +115,7 @@ static bool set_value(struct wish *w, const char *name, const char *value, struc
         return true;
     }
     w->searches = w->searches || strcmp(name, "--what-if") == 0 || strcmp(name, "--method") == 0 ||
-                  strstr(name, "pin") != NULL;
+                  strcmp(name, "--redundancy") == 0 || strstr(name, "pin") != NULL;
     if (strcmp(name, "--unpin") == 0)
         return add_unpin(w, value, e);
     if (strcmp(name, "--roi") == 0) {
@@ -318,6 +319,15 @@ static void print_requests(const struct plan_instance *in, const struct plan_res
                in->models[in->requests[q].model].name, r->path[q]);
 }
 
+/* What redundancy asks for and memory (or a pin) does not allow. */
+static void print_unprotected(const struct plan_instance *in, const struct plan_result *r)
+{
+    for (uint32_t m = 0; r->unprotected && m < in->module_count; m++)
+        if (r->unprotected[m])
+            printf("not protected, no room: %s (%u place%s)\n", in->modules[m].name,
+                   r->sites[m].count, r->sites[m].count == 1 ? "" : "s");
+}
+
 static void print_result(const struct plan_instance *in, const struct plan_result *r,
                          const char *method)
 {
@@ -328,9 +338,7 @@ static void print_result(const struct plan_instance *in, const struct plan_resul
         printf(", at most %.3g %% above the least", 100 * (r->value / r->bound - 1));
     printf(" (%s)\n\n", method);
     print_modules(in, r);
-    for (uint32_t m = 0; r->unprotected && m < in->module_count; m++)
-        if (r->unprotected[m])
-            printf("not protected, no room: %s\n", in->modules[m].name);
+    print_unprotected(in, r);
     printf("\n");
     print_devices(in, r);
     if (in->request_count > 0) {
@@ -388,6 +396,7 @@ static bool solve(struct wish *w, const json_t *root, bool as_is, int64_t start,
         w->o.stop_ctx = w;
     }
     w->o.pins = as_is ? w->fleet.pins : w->pins;
+    w->o.redundancy = as_is || w->redundancy < 0 ? w->fleet.redundancy : w->redundancy;
     ret->done = plan_solve(ret->in, &w->o, &ret->r, e);
     if (!ret->done && e->code == ERR_NO_PLACE)
         *code = ret->r.status == PLAN_NOFIT ? "nofit" : "notfound";
@@ -460,6 +469,7 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
             json_decref(both);
         } else {
             print_compared(o);
+            print_unprotected(after.in, &after.r);
             print_overloaded(w);
             json_decref(o);
         }
@@ -547,7 +557,7 @@ static int run(struct wish *w)
 
 int cli_plan(int argc, char **argv)
 {
-    struct wish w = {.o = {.method = PLAN_AUTO}};
+    struct wish w = {.o = {.method = PLAN_AUTO}, .redundancy = -1};
     struct err e;
     for (int i = 1; i < argc; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {

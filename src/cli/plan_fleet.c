@@ -15,11 +15,14 @@
 static bool exchange(const char *url, const char *method, json_t *body, struct plan_fleet *ret,
                      struct err *e)
 {
+    uint64_t redundancy = 0;
     *ret = (struct plan_fleet){0};
     bool ok = fleet_json_at(url, method, "/s2m3/v1/plan", body, PLAN_MS, &ret->whole, e) &&
               json_need_object(ret->whole, "plan", "instance", &ret->instance, e) &&
               json_need_object(ret->whole, "plan", "placement", &ret->placement, e) &&
-              json_need_object(ret->whole, "plan", "pins", &ret->pins, e);
+              json_need_object(ret->whole, "plan", "pins", &ret->pins, e) &&
+              json_opt_u64(ret->whole, "plan", "redundancy", PLAN_REPLICAS_MAX - 1, &redundancy, e);
+    ret->redundancy = (int)redundancy;
     if (!ok)
         plan_fleet_clear(ret);
     return ok;

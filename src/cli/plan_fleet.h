@@ -7,6 +7,7 @@
 struct plan_fleet {
     json_t *whole;
     json_t *instance, *placement, *pins;
+    int redundancy;
 };
 
 /* url: of a gateway. */

@@ -226,14 +226,14 @@ static const char *forced(const struct replan *q, const struct plan_sites *sites
 static void decide(const struct replan *q, struct replan_result *r)
 {
     double gain = r->before - r->after;
-    bool pays = !isfinite(r->before) ||
-                (gain > REPLAN_GAIN_MIN * r->before && gain * REPLAN_HORIZON_S > r->cost_ms);
     const char *must = forced(q, r->sites);
     for (uint32_t m = 0; m < q->in->module_count; m++) {
         r->moves += added(&q->now[m], &r->sites[m]);
         r->cost_ms += cost_of(q, m, &r->sites[m]);
         r->adopt = r->adopt || !same_sites(&q->now[m], &r->sites[m]);
     }
+    bool pays = !isfinite(r->before) ||
+                (gain > REPLAN_GAIN_MIN * r->before && gain * REPLAN_HORIZON_S > r->cost_ms);
     if (!r->adopt) {
         (void)snprintf(r->why, sizeof(r->why), "nothing better is known");
     } else if (must) {

@@ -36,7 +36,9 @@ struct plan_options {
     void *stop_ctx;
     const json_t *pins; /* {"module": ["device", ...]}: places that are forced, or NULL */
     const struct plan_sites *given; /* by module: taken as it is, nothing is searched; or NULL */
-    int redundancy;                 /* so many devices may die and every module still has a place */
+    /* So many devices may die and every module still has a place; of what is given it is only said
+     * where that is not so. */
+    int redundancy;
     bool explain;
 };
 

@@ -157,7 +157,14 @@ static bool add_spare(struct search *s, uint32_t module, const bool *placed, str
     return ok;
 }
 
-/* Small modules first: so the most of them are protected. */
+static void mark_unprotected(const struct search *s, const struct plan_sites *sites,
+                             struct plan_result *r)
+{
+    for (uint32_t m = 0; m < s->in->module_count; m++)
+        r->unprotected[m] = sites[m].count < (uint32_t)s->o->redundancy + 1;
+}
+
+/* Small modules first: so the most of them are protected.  What is given is only looked at. */
 static bool add_spares(struct search *s, struct plan_result *r, struct err *e)
 {
     const struct plan_instance *in = s->in;
@@ -168,7 +175,7 @@ static bool add_spares(struct search *s, struct plan_result *r, struct err *e)
     for (uint32_t i = 0; ok && i < in->module_count; i++)
         placed[i] = true;
     eval_set_all(&s->v, s->best);
-    for (uint32_t i = 0; ok && i < in->module_count; i++) {
+    for (uint32_t i = 0; ok && !s->o->given && i < in->module_count; i++) {
         uint32_t m = UINT32_MAX;
         for (uint32_t k = 0; k < in->module_count; k++)
             if (!done[k] &&
@@ -177,7 +184,6 @@ static bool add_spares(struct search *s, struct plan_result *r, struct err *e)
         done[m] = true;
         while (s->v.sites[m].count < want && search_free(s, m) && add_spare(s, m, placed, e))
             ;
-        r->unprotected[m] = s->v.sites[m].count < want;
     }
     free(placed);
     free(done);
@@ -188,10 +194,8 @@ static bool add_spares(struct search *s, struct plan_result *r, struct err *e)
     if (score_feasible(s->v.now)) {
         memcpy(s->best, s->v.sites, in->module_count * sizeof(*s->best));
         s->bound = -INFINITY; /* was proven for placements without spare places */
-    } else {
-        for (uint32_t m = 0; m < in->module_count; m++)
-            r->unprotected[m] = s->best[m].count < want;
     }
+    mark_unprotected(s, s->best, r);
     return true;
 }
 

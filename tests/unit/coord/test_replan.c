@@ -211,6 +211,40 @@ static void a_move_has_to_pay(void **state)
     rates_clear(&w.rates);
 }
 
+/* a feeds b with much: moving one alone costs more than both cost to move. */
+static void moves_have_to_pay_together(void **state)
+{
+    (void)state;
+    static const char *const text =
+        "{\"objective\":\"load\",\"devices\":[{\"name\":\"d0\",\"memory_bytes\":100},"
+        "{\"name\":\"d1\",\"memory_bytes\":100},{\"name\":\"d2\",\"memory_bytes\":0}],"
+        "\"default_link\":{\"latency_ms\":1,\"mbit\":100},\"modules\":["
+        "{\"name\":\"a\",\"memory_bytes\":40,\"output_bytes\":1000000,"
+        "\"run_ms\":{\"d0\":20,\"d1\":15}},"
+        "{\"name\":\"b\",\"memory_bytes\":40,\"run_ms\":{\"d0\":20,\"d1\":15}}],"
+        "\"models\":[{\"name\":\"m\",\"encoders\":[\"a\"],\"head\":\"b\"}],"
+        "\"requests\":[{\"model\":\"m\",\"source\":\"d2\",\"rate_per_s\":1}]}";
+    struct err e;
+    struct plan_instance *in;
+    struct replan_result r;
+    double cost[2 * DEVICES];
+    struct plan_sites now[2] = {{.count = 1, .device = {0}}, {.count = 1, .device = {0}}};
+    json_t *o = json_parse("test", text, strlen(text), &e);
+    assert_true(o && plan_instance_read(o, &in, &e));
+    struct replan q = {.in = in, .now = now, .cost_ms = cost, .method = PLAN_AUTO};
+    for (int pays = 0; pays < 2; pays++) {
+        for (int i = 0; i < 2 * DEVICES; i++)
+            cost[i] = pays ? 2000 : 4000; /* 10 ms/s for REPLAN_HORIZON_S are 6000 */
+        assert_true(replan_decide(&q, &r, &e));
+        assert_int_equal(r.adopt, pays);
+        assert_int_equal(r.sites[0].device[0], pays);
+        assert_int_equal(r.sites[1].device[0], pays);
+        replan_clear(in, &r);
+    }
+    plan_instance_free(in);
+    json_decref(o);
+}
+
 static void pins_and_losses_are_reasons_of_their_own(void **state)
 {
     (void)state;
@@ -323,6 +357,7 @@ int main(void)
         cmocka_unit_test(steady_load_moves_nothing),
         cmocka_unit_test(load_that_swings_is_bounded),
         cmocka_unit_test(a_move_has_to_pay),
+        cmocka_unit_test(moves_have_to_pay_together),
         cmocka_unit_test(pins_and_losses_are_reasons_of_their_own),
         cmocka_unit_test(too_much_is_planned_for_in_part),
     };
