@@ -12,7 +12,7 @@
 
 #define SPARE_ROUTES_MAX 4096u /* routes of one request with spare places */
 #define SPARE_CHECK_MAX 256u   /* up to so many requests every spare place is tried at once */
-#define TEXT_MAX 400
+#define TEXT_MAX 480
 
 static const char *const method_names[PLAN_METHOD_COUNT] = {
     "best-greedy", "greedy-fastest", "greedy-earliest", "local", "exact", "auto"};

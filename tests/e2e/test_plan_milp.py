@@ -201,6 +201,42 @@ def test_a_sum_beyond_the_largest_number_is_that_number(objective: str) -> None:
         assert answer["value"] == sys.float_info.max and answer["placement"] == {"v": ["a"]}
 
 
+def test_nofit_says_what_would_help() -> None:
+    """Each change that is offered makes room, and as many bytes as are said are asked for."""
+    offered = 0
+    for seed in range(40):
+        instance = evaluator.random_instance(random.Random(seed), "latency", modules=6, devices=3)
+        for d in instance["devices"]:
+            d["memory_bytes"] = int(d["memory_bytes"] * 0.4)
+        done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--json"], input=json.dumps(instance), capture_output=True, text=True, timeout=60, check=False)
+        message = json.loads(done.stdout).get("error", {}).get("message", "")
+        more, less = re.search(r"with (\d+) bytes more on '(.+?)'", message), re.search(r"without the model '(.+?)'", message)
+        if more:
+            wish = json.loads(json.dumps(instance))
+            next(d for d in wish["devices"] if d["name"] == more[2])["memory_bytes"] += int(more[1])
+            assert_room(wish)
+        if less:
+            gone = next(m for m in instance["models"] if m["name"] == less[1])
+            kept = [m for m in instance["models"] if m is not gone]
+            unused = modules_of(gone).difference(*(modules_of(m) for m in kept))
+            assert_room({**instance, "models": kept, "modules": [m for m in instance["modules"] if m["name"] not in unused],
+                         "requests": [q for q in instance["requests"] if q["model"] != less[1]]})
+        offered += bool(more) + bool(less)
+    assert offered > 20
+    short = {**GOOD, "devices": [{"name": "a", "memory_bytes": 8}], "modules": [{"name": n, "memory_bytes": 5, "run_ms": {"a": 1}} for n in "vw"],
+             "models": [{"name": "m", "encoders": ["v"]}, {"name": "n", "encoders": ["v", "w"]}]}
+    assert plan(short, code=1)["error"]["message"].endswith("there would be room with 2 bytes more on 'a', or without the model 'n'")
+
+
+def modules_of(model: dict[str, Any]) -> set[str]:
+    return {c["module"] for c in model.get("calls", [])} | set(model.get("encoders", [])) | ({model["head"]} if model.get("head") else set())
+
+
+def assert_room(instance: dict[str, Any]) -> None:
+    done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--json"], input=json.dumps(instance), capture_output=True, text=True, timeout=60, check=False)
+    assert " short" not in json.loads(done.stdout).get("error", {}).get("message", ""), done.stdout
+
+
 def test_what_is_proven_was_not_stopped() -> None:
     for seed in range(12):
         instance = evaluator.random_instance(random.Random(seed), "latency", modules=6, devices=3)
