@@ -390,6 +390,7 @@ static bool solve(struct wish *w, const json_t *root, bool as_is, int64_t start,
         return false;
     *code = "badinstance";
     w->o.given = ret->given;
+    w->o.given_note = "a fleet moves only what pays for its move";
     if (w->limit_ms > 0) {
         w->deadline = start + (int64_t)(w->limit_ms * LIMIT_USED * 1e6);
         w->o.stop = out_of_time;

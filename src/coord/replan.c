@@ -262,7 +262,10 @@ static void decide(const struct replan *q, struct replan_result *r)
 static bool explain(const struct replan *q, struct replan_result *r, struct err *e)
 {
     struct plan_result x;
-    struct plan_options o = {.given = r->sites, .pins = q->pins, .explain = true};
+    struct plan_options o = {.given = r->sites,
+                             .given_note = "alone not worth its move",
+                             .pins = q->pins,
+                             .explain = true};
     if (!plan_solve(q->in, &o, &x, e))
         return false;
     r->reason = x.reason;

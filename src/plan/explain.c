@@ -1,7 +1,10 @@
 /* explain.c - why each module is where it is, and what each request waits for.
  *
- * A module's reason names the next best device and what moving there alone would cost; values come
- * from the evaluator while there are few (module, device) pairs, else from greedy_cost().  A
+ * A module's reason names the next best device and what moving there alone would cost.  While there
+ * are few (module, device) pairs all are tried by the evaluator; else greedy_cost() names the next
+ * one, and only for `latency`, where that is cheap, the evaluator says what it would cost.  Where
+ * the move would be better, which a search to its end leaves nowhere, the reason says why it is not
+ * made.  A
  * request's path is walked back from its answer: each call with the transfer, the wait and the run. */
 #include "plan/search.h"
 
@@ -13,6 +16,7 @@
 #include <string.h>
 
 #define PROBE_CELLS_MAX 20000u /* modules x devices that are tried by the evaluator */
+#define GAIN_EPS 1e-9          /* relative: a value that differs by less is the same */
 #define MS_LEAST 0.001         /* what is less is not shown in digits */
 #define PATH_MAX_BYTES 4096u
 
@@ -28,7 +32,8 @@ static const char *ms_text(char *to, size_t size, double ms)
 
 struct choice {
     uint32_t here, next; /* devices; next UINT32_MAX: nowhere else */
-    double gain;         /* value (or cost) that moving to next would add */
+    double gain;         /* of the value by moving to next; NAN: not known */
+    bool all;            /* no other device's is less */
     bool fastest;        /* no other device with room runs it sooner */
 };
 
@@ -38,10 +43,8 @@ static bool room_for(const struct search *s, uint32_t m, uint32_t d)
            s->in->modules[m].memory_bytes <= s->in->devices[d].memory_bytes - s->v.used[d];
 }
 
-static double value_at(struct search *s, uint32_t m, uint32_t d, const bool *placed)
+static double value_at(struct search *s, uint32_t m, uint32_t d)
 {
-    if ((size_t)s->in->module_count * s->in->device_count > PROBE_CELLS_MAX)
-        return greedy_cost(s, m, d, placed);
     struct plan_sites before = s->v.sites[m];
     eval_set_one(&s->v, m, d);
     struct score score = eval_probe(&s->v, &m, 1);
@@ -49,23 +52,50 @@ static double value_at(struct search *s, uint32_t m, uint32_t d, const bool *pla
     return score.bad > 0 ? INFINITY : score.value;
 }
 
+/* What is within rounding is nothing. */
+static double gain_of(struct search *s, uint32_t m, uint32_t d)
+{
+    double now = s->v.now.value, gain = value_at(s, m, d) - now;
+    return fabs(gain) <= GAIN_EPS * fabs(now) ? 0 : gain;
+}
+
 static struct choice choose(struct search *s, uint32_t m, const bool *placed)
 {
-    struct choice c = {
-        .here = s->v.sites[m].device[0], .next = UINT32_MAX, .gain = INFINITY, .fastest = true};
-    double now = value_at(s, m, c.here, placed);
+    bool all = (size_t)s->in->module_count * s->in->device_count <= PROBE_CELLS_MAX;
+    double least = INFINITY;
+    struct choice c = {.here = s->v.sites[m].device[0],
+                       .next = UINT32_MAX,
+                       .gain = NAN,
+                       .all = all,
+                       .fastest = true};
     for (uint32_t d = 0; d < s->in->device_count; d++) {
         if (d == c.here || !room_for(s, m, d))
             continue;
         if (plan_run(s->in, m, d) < plan_run(s->in, m, c.here))
             c.fastest = false;
-        double gain = value_at(s, m, d, placed) - now;
-        if (gain < c.gain) {
-            c.gain = gain;
+        double cost = all ? gain_of(s, m, d) : greedy_cost(s, m, d, placed);
+        if (cost < least) {
+            least = cost;
             c.next = d;
         }
     }
+    if (c.next != UINT32_MAX && (all || s->in->objective == PLAN_LATENCY))
+        c.gain = all ? least : gain_of(s, m, c.next);
     return c;
+}
+
+/* Why a module is where it is although it would be better elsewhere. */
+static const char *excuse(const struct search *s)
+{
+    if (s->o->given)
+        return s->o->given_note ? s->o->given_note : "this placement was given";
+    if (s->stopped != PLAN_NOT_STOPPED)
+        return "the search was stopped before it tried that";
+    if (s->o->redundancy > 0)
+        return "places to spare were added after the search";
+    if (s->o->method == PLAN_LOCAL || s->o->method == PLAN_EXACT || s->o->method == PLAN_AUTO)
+        return "the search did not come to it";
+    return "a greedy method does not look back";
 }
 
 static char *reason(struct search *s, uint32_t m, const bool *placed)
@@ -77,17 +107,24 @@ static char *reason(struct search *s, uint32_t m, const bool *placed)
     if (sites->count > 1)
         return text_format("one of %u places", sites->count);
     struct choice c = choose(s, m, placed);
-    char here_ms[32], next_ms[32], gain[32];
-    (void)ms_text(here_ms, sizeof(here_ms), plan_run(in, m, c.here));
+    char here[32], next[32], gain[32];
+    (void)ms_text(here, sizeof(here), plan_run(in, m, c.here));
     if (s->v.user_first[m] == s->v.user_first[m + 1])
-        return text_format("nothing asks for it; has room: %s ms", here_ms);
+        return text_format("nothing asks for it; has room: %s ms", here);
     if (c.next == UINT32_MAX)
-        return text_format("the only device with room from which it can be used: %s ms", here_ms);
-    (void)ms_text(next_ms, sizeof(next_ms), plan_run(in, m, c.next));
-    return text_format("%s: %s ms; next best %.100s %s ms (%s%s ms in all)",
-                       c.fastest ? "fastest with room" : "least with transfers and waiting",
-                       here_ms, in->devices[c.next].name, next_ms, c.gain < 0 ? "" : "+",
-                       ms_text(gain, sizeof(gain), c.gain));
+        return text_format("the only device that has room and can serve it: %s ms", here);
+    const char *name = in->devices[c.next].name, *why = c.fastest ? "fastest with room"
+                                                        : c.all ? "least with transfers and waiting"
+                                                                : "for transfers and waiting";
+    (void)ms_text(next, sizeof(next), plan_run(in, m, c.next));
+    (void)ms_text(gain, sizeof(gain), fabs(c.gain));
+    if (c.gain < 0)
+        return text_format("%s ms here, %s ms on %.100s with %s ms less in all: %s", here, next,
+                           name, gain, excuse(s));
+    if (isnan(c.gain))
+        return text_format("%s: %s ms; next %.100s %s ms", why, here, name, next);
+    return text_format("%s: %s ms; next best %.100s %s ms (+%s ms in all)", why, here, name, next,
+                       gain);
 }
 
 /* ---- paths ---- */

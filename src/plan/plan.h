@@ -36,6 +36,7 @@ struct plan_options {
     void *stop_ctx;
     const json_t *pins; /* {"module": ["device", ...]}: places that are forced, or NULL */
     const struct plan_sites *given; /* by module: taken as it is, nothing is searched; or NULL */
+    const char *given_note; /* for reasons: why what is given need not be the best; or NULL */
     /* So many devices may die and every module still has a place; of what is given it is only said
      * where that is not so. */
     int redundancy;
