@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 
 #include "base/file.h"
+#include "base/heap.h"
 #include "cli/options.h"
 
 #include <stdio.h>
@@ -136,6 +137,7 @@ int cli_main(int argc, char **argv)
         fprintf(stderr, "s2m3: there is no command '%s'; s2m3 --help lists them\n", name);
         return 2;
     }
+    heap_setup();
     int code = run_command(c, argc - 1, argv + 1);
     if (fflush(stdout) != 0 && code == 0)
         code = 1;

@@ -8,18 +8,23 @@
  * `lock` guards the table of modules and what each lane is running; it is not held while a model
  * loads or runs.
  *
+ * Memory.  What a run frees stays with the allocator, so that the next one doesn't have to get its
+ * pages from the kernel again.  When a lane has waited REST_S in vain it goes back: a device at rest
+ * holds its modules and nothing else.  Nothing is added to a run for that: the wait is the socket's own
+ * timeout, set when the first call after a rest has been answered.
+ *
  * The end: the other side of the control socket closes.  Runs are then cancelled and threads
  * joined; a parent that will not wait kills. */
 #include "exec/exec.h"
 
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/sync.h"
 #include "exec/channel.h"
 #include "exec/sandbox.h"
 #include "exec/session.h"
 
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,10 +32,11 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #define OOM_SCORE "500\n" /* of 1000: killed long before the process that answers requests */
-#define ARENAS 2          /* malloc's; more keep freed memory apart for each thread */
+#define REST_S 1          /* without a run: what runs have freed goes back to the system */
 
 struct runner_module {
     struct session *session;
@@ -45,6 +51,7 @@ struct lane {
     struct message *message;
     pthread_t thread;
     bool started;
+    bool rested; /* its last wait was so long that freed memory went back; waits on for ever */
     /* under lock */
     uint64_t running, cancelled; /* ids; 0: none */
     struct cancel *cancel;
@@ -193,14 +200,49 @@ static bool serve_run(struct lane *l, struct err *e)
     return sent;
 }
 
+/* 0: for ever. */
+static void wait_at_most(const struct lane *l, int seconds)
+{
+    struct timeval t = {.tv_sec = seconds};
+    (void)setsockopt(l->fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof(t));
+}
+
+/* While another lane runs it is left to that one. */
+static void give_back(struct runner *r)
+{
+    bool running = false;
+    monitor_lock(&r->lock);
+    for (int i = 0; i < r->lane_count; i++)
+        running = running || r->lanes[i].running != 0;
+    monitor_unlock(&r->lock);
+    if (!running)
+        heap_give_back();
+}
+
+static bool next_call(struct lane *l, struct err *e)
+{
+    if (channel_receive(l->fd, &l->packet, l->message, e))
+        return true;
+    if (e->code != ERR_TIMEOUT)
+        return false;
+    l->rested = true;
+    wait_at_most(l, 0);
+    give_back(l->runner);
+    return channel_receive(l->fd, &l->packet, l->message, e);
+}
+
 static void *lane_run(void *arg)
 {
     struct lane *l = arg;
     struct err e = {0};
-    while (channel_receive(l->fd, &l->packet, l->message, &e)) {
+    l->rested = true;
+    while (next_call(l, &e)) {
         if (l->message->kind != MSG_RUN || !serve_run(l, &e))
             break;
         packet_close_fds(&l->packet);
+        if (l->rested)
+            wait_at_most(l, REST_S);
+        l->rested = false;
     }
     return NULL;
 }
@@ -323,7 +365,7 @@ static void calm_down(void)
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
     (void)setrlimit(RLIMIT_CORE, &none);
     (void)signal(SIGPIPE, SIG_IGN);
-    (void)mallopt(M_ARENA_MAX, ARENAS);
+    heap_setup();
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {
         ssize_t n = write(fd, OOM_SCORE, strlen(OOM_SCORE));

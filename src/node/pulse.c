@@ -1,5 +1,7 @@
-/* pulse.c - joining the coordinator, heartbeats, fetching tables. */
+/* pulse.c - joining the coordinator, heartbeats, fetching tables; between them the process's freed
+ * memory goes back to the system. */
 #include "base/clock.h"
+#include "base/heap.h"
 #include "base/log.h"
 #include "node/internal.h"
 
@@ -200,8 +202,10 @@ void *node_pulse_run(void *node)
 {
     struct node *n = node;
     int64_t links_ns = clock_deadline_ms(LINKS_FIRST_MS);
+    struct heap_watch heap = {0};
     do {
         struct err e = {0};
+        heap_watch_look(&heap);
         if (n->left) /* written by this thread only */
             continue;
         bool ok = is_joined(n) ? beat(n, &e) : join(n, &e);
