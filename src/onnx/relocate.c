@@ -177,17 +177,17 @@ static bool place_data(struct mover *x)
 
 /* ---- the graph ------------------------------------------------------------------------------ */
 
-enum message { MODEL, FUNCTION, GRAPH, NODE, ATTRIBUTE, TENSOR };
-
 /* Which fields of a message hold others that may hold constants. */
 static const struct {
-    enum message message;
+    enum relocate_message message;
     uint32_t field;
-    enum message inner;
+    enum relocate_message inner;
 } fields[] = {
-    {MODEL, 7, GRAPH},       {MODEL, 25, FUNCTION},  {FUNCTION, 7, NODE},    {GRAPH, 1, NODE},
-    {GRAPH, 5, TENSOR},      {NODE, 5, ATTRIBUTE},   {ATTRIBUTE, 5, TENSOR}, {ATTRIBUTE, 6, GRAPH},
-    {ATTRIBUTE, 10, TENSOR}, {ATTRIBUTE, 11, GRAPH},
+    {RELOCATE_MODEL, 7, RELOCATE_GRAPH},       {RELOCATE_MODEL, 25, RELOCATE_FUNCTION},
+    {RELOCATE_FUNCTION, 7, RELOCATE_NODE},     {RELOCATE_GRAPH, 1, RELOCATE_NODE},
+    {RELOCATE_GRAPH, 5, RELOCATE_TENSOR},      {RELOCATE_NODE, 5, RELOCATE_ATTRIBUTE},
+    {RELOCATE_ATTRIBUTE, 5, RELOCATE_TENSOR},  {RELOCATE_ATTRIBUTE, 6, RELOCATE_GRAPH},
+    {RELOCATE_ATTRIBUTE, 10, RELOCATE_TENSOR}, {RELOCATE_ATTRIBUTE, 11, RELOCATE_GRAPH},
 };
 
 static int by_message(const void *a, const void *b)
@@ -235,12 +235,12 @@ static bool put_tensor(struct mover *x, struct span message, bool *changed)
     return !*changed || put_place(x, find_outside(x, message));
 }
 
-static bool put_message(struct mover *x, enum message kind, struct span message, int depth,
+static bool put_message(struct mover *x, enum relocate_message kind, struct span message, int depth,
                         bool *changed);
 
 /* A field that holds a message: its head goes before what is known only later. */
-static bool put_field(struct mover *x, enum message inner, const struct pb_field *f, int depth,
-                      bool *changed)
+static bool put_field(struct mover *x, enum relocate_message inner, const struct pb_field *f,
+                      int depth, bool *changed)
 {
     struct relocated *r = x->r;
     uint64_t before = x->bytes;
@@ -265,12 +265,12 @@ static bool put_field(struct mover *x, enum message inner, const struct pb_field
     return buf_ok(made, "a model's graph", x->e);
 }
 
-static bool put_message(struct mover *x, enum message kind, struct span message, int depth,
+static bool put_message(struct mover *x, enum relocate_message kind, struct span message, int depth,
                         bool *changed)
 {
     struct pb p = pb_over(message);
     struct pb_field f;
-    if (kind == TENSOR)
+    if (kind == RELOCATE_TENSOR)
         return put_tensor(x, message, changed);
     if (depth > DEPTH_MAX)
         return err_set(x->e, ERR_TOO_LARGE, "messages in messages: more than %d", DEPTH_MAX);
@@ -294,7 +294,7 @@ static bool move_all(struct mover *x)
     if (!list_outside(x) || !place_data(x))
         return false;
     qsort(x->list, x->count, sizeof(*x->list), by_message);
-    if (!put_message(x, MODEL, (struct span){file->data, file->size}, 0, &changed))
+    if (!put_message(x, RELOCATE_MODEL, (struct span){file->data, file->size}, 0, &changed))
         return false;
     r->graph_bytes = x->bytes - r->data_bytes;
     if (r->graph_bytes > ONNX_FILE_MAX)
@@ -316,6 +316,55 @@ bool onnx_relocate(const struct onnx *m, const char *location, struct relocated 
     free(x.list);
     if (!ok)
         relocated_clear(ret);
+    return ok;
+}
+
+/* ---- parts -------------------------------------------------------------------------------- */
+
+struct inliner {
+    const struct onnx *m; /* kept */
+    struct outside *list; /* owned; by message; none of them kept */
+    uint32_t count;
+};
+
+bool inliner_new(const struct onnx *m, struct inliner **ret, struct err *e)
+{
+    *ret = NULL;
+    if (!onnx_is_external(m))
+        return true;
+    struct inliner *n = calloc(1, sizeof(*n));
+    struct mover x = {.m = m, .e = e};
+    if (!n || !list_outside(&x)) {
+        free(x.list);
+        free(n);
+        return n ? false : err_set(e, ERR_MEMORY, "constants: no memory");
+    }
+    for (uint32_t i = 0; i < x.count; i++)
+        x.list[i].kept = false;
+    qsort(x.list, x.count, sizeof(*x.list), by_message);
+    *n = (struct inliner){m, x.list, x.count};
+    *ret = n;
+    return true;
+}
+
+void inliner_free(struct inliner *x)
+{
+    if (x)
+        free(x->list);
+    free(x);
+}
+
+bool inliner_put(const struct inliner *n, enum relocate_message kind, struct span message,
+                 struct buf *out, struct err *e)
+{
+    struct relocated r = {.made = BUF_INIT(MADE_MAX)};
+    struct mover x = {.m = n->m, .r = &r, .list = n->list, .count = n->count, .e = e};
+    bool changed, ok = put_message(&x, kind, message, 1, &changed);
+    for (uint32_t i = 0; ok && i < r.count; i++)
+        buf_add(out,
+                r.pieces[i].data ? (const void *)r.pieces[i].data : r.made.data + r.pieces[i].at,
+                r.pieces[i].size);
+    relocated_clear(&r);
     return ok;
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 #include "base/buf.h"
 #include "onnx/onnx.h"
+#include "onnx/pb.h"
 
 #define RELOCATE_INLINE 1024u
 
@@ -37,3 +38,20 @@ bool onnx_is_external(const struct onnx *m);
 bool onnx_relocate(const struct onnx *m, const char *location, struct relocated *ret,
                    struct err *e);
 void relocated_clear(struct relocated *r);
+
+/* Parts of a model that has external data, with that in them: for who writes a part elsewhere. */
+enum relocate_message {
+    RELOCATE_MODEL,
+    RELOCATE_FUNCTION,
+    RELOCATE_GRAPH,
+    RELOCATE_NODE,
+    RELOCATE_ATTRIBUTE,
+    RELOCATE_TENSOR
+};
+struct inliner;
+/* *ret NULL: the model has no external data, messages go as they are. */
+bool inliner_new(const struct onnx *m, struct inliner **ret, struct err *e);
+void inliner_free(struct inliner *x); /* NULL is fine */
+/* Appends the message with the bytes of its external constants. */
+bool inliner_put(const struct inliner *x, enum relocate_message kind, struct span message,
+                 struct buf *out, struct err *e);

@@ -8,6 +8,7 @@
  * write(): never through the heap.  Constant nodes of that size become initialisers. */
 #include "onnx/emit.h"
 #include "onnx/module.h"
+#include "onnx/relocate.h"
 
 #include "base/file.h"
 
@@ -34,6 +35,7 @@ struct writer {
     const char *const *names; /* of inputs; NULL: canonical ones */
     uint32_t *port;           /* owned: value to port number + 1 */
     uint32_t *output;         /* owned: value to output number + 1 */
+    struct inliner *inliner;  /* owned; NULL: the model holds all its bytes itself */
     const char *folder;
     int fd; /* of weights.bin, or -1 */
     uint64_t offset;
@@ -126,12 +128,23 @@ static void name_made(const struct writer *w, struct buf *b, uint32_t field, uin
 
 static bool write_graph(struct writer *w, struct buf *out, uint32_t field, uint32_t graph);
 
-static bool write_attr(struct writer *w, struct buf *out, const struct gattr *a)
+/* A message as it is, but that its constants' bytes are in it: their file is another from now on. */
+static bool copy_message(struct writer *w, struct buf *out, uint32_t field,
+                         enum relocate_message kind, struct span message)
 {
-    if (a->type != AT_GRAPH && a->type != AT_GRAPHS) {
-        emit_bytes(out, 5, a->message.data, a->message.size);
+    struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
+    if (!w->inliner) {
+        emit_bytes(out, field, message.data, message.size);
         return true;
     }
+    bool ok = inliner_put(w->inliner, kind, message, &inner, w->e);
+    return emit_message(out, field, &inner) && ok;
+}
+
+static bool write_attr(struct writer *w, struct buf *out, const struct gattr *a)
+{
+    if (a->type != AT_GRAPH && a->type != AT_GRAPHS)
+        return copy_message(w, out, 5, RELOCATE_ATTRIBUTE, a->message);
     struct buf inner = BUF_INIT(WRITE_GRAPH_MAX);
     struct pb p = pb_over(a->message);
     struct pb_field f;
@@ -192,6 +205,19 @@ static void write_named(struct writer *w, struct buf *out, uint32_t field, uint3
     (void)emit_message(out, field, &inner);
 }
 
+static bool write_inner_tensor(struct writer *w, struct buf *out, uint32_t graph,
+                               struct span message)
+{
+    struct buf whole = BUF_INIT(WRITE_GRAPH_MAX);
+    bool ok = !w->inliner || inliner_put(w->inliner, RELOCATE_TENSOR, message, &whole, w->e);
+    if (w->inliner)
+        message = (struct span){(const uint8_t *)whole.data, whole.size};
+    write_named(w, out, GP_INIT, 8, graph, message);
+    ok = ok && !whole.failed;
+    buf_clear(&whole);
+    return ok;
+}
+
 /* A sub-graph, with the outer names that it uses changed. */
 static bool write_graph(struct writer *w, struct buf *out, uint32_t field, uint32_t graph)
 {
@@ -205,7 +231,7 @@ static bool write_graph(struct writer *w, struct buf *out, uint32_t field, uint3
         if (f.number == GP_NODE)
             ok = write_node(w, &inner, GP_NODE, node++);
         else if (f.number == GP_INIT)
-            write_named(w, &inner, f.number, 8, graph, f.bytes);
+            ok = write_inner_tensor(w, &inner, graph, f.bytes);
         else if (f.number == GP_INPUT || f.number == GP_OUTPUT || f.number == 13)
             write_named(w, &inner, f.number, 1, graph, f.bytes);
         else
@@ -414,8 +440,10 @@ static bool write_model(struct writer *w, struct buf *out)
     emit_number(out, 1, (uint64_t)(w->m->ir_version < 4 ? 4 : w->m->ir_version));
     emit_text(out, 2, "s2m3");
     while (pb_next(&p, &f) == PB_FIELD)
-        if (f.number == 8 || f.number == 25) /* operator sets, functions */
+        if (f.number == 8) /* operator sets */
             buf_add(out, f.start, (size_t)(f.end - f.start));
+        else if (f.number == 25 && !copy_message(w, out, 25, RELOCATE_FUNCTION, f.bytes))
+            return false;
     if (!write_main(w, &graph)) {
         buf_clear(&graph);
         return false;
@@ -463,7 +491,8 @@ bool module_write(const struct instance *x, const struct wmodel *m,
                        .fd = -1,
                        .e = e};
     struct buf out = BUF_INIT(WRITE_GRAPH_MAX);
-    bool ok = writer_init(&w) && write_model(&w, &out) && buf_ok(&out, "module.onnx", e);
+    bool ok = inliner_new(w.m, &w.inliner, e) && writer_init(&w) && write_model(&w, &out) &&
+              buf_ok(&out, "module.onnx", e);
     if (w.fd >= 0) {
         if (ok && fsync(w.fd) != 0)
             ok = err_errno(e, ERR_IO, errno, "%s/" WRITE_FILE, folder);
@@ -477,5 +506,6 @@ bool module_write(const struct instance *x, const struct wmodel *m,
     buf_clear(&out);
     free(w.port);
     free(w.output);
+    inliner_free(w.inliner);
     return ok;
 }

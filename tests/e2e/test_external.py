@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Callable, Iterator
 
+import numpy
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 from onnx.external_data_helper import set_external_data
 
 from conftest import ASAN, BINARY, HELD_OUT, MODELS, Fleet, ask, best, call, cases, run, until
-from test_split_made import questions
+from test_split_made import PIXELS, questions, value
 
 SEARCH = "zero-shot-image-classification"
 CLASS = "image-classification"
@@ -224,3 +226,40 @@ def test_the_coordinator_opens_no_file_by_a_name(family: Fleet, tmp_path: Path) 
         files = [{"path": "onnx/model.onnx", "digest": digest}]
         answer = call(f"{url}/models", json.dumps({"name": "x", "files": files}).encode(), "application/json")
         assert answer.status in (403, 404) and name in answer.json()["error"]
+
+
+def test_constants_in_branches(tmp_path: Path) -> None:
+    """External ones of an If's branches, tied ones and tiny ones: the run gives the runtime's own answer."""
+    wide = numpy.arange(2352 * 4, dtype=numpy.float32).reshape(2352, 4) / (1 << 20)
+    then = numpy.array([[1, 2, 3, 4]], numpy.float32)
+    branch = [helper.make_graph([helper.make_node("Constant", [], [f"c{i}"], value=numpy_helper.from_array(then * i, f"k{i}")),
+                                 helper.make_node("Add", ["y", f"c{i}"], [f"o{i}"])], f"b{i}", [], [value(f"o{i}", "batch", 4)])
+              for i in (1, 2)]
+    nodes = [helper.make_node("Reshape", ["pixel_values", "flat"], ["x"]), helper.make_node("MatMul", ["x", "w"], ["y0"]),
+             helper.make_node("MatMul", ["x", "tied"], ["y1"]), helper.make_node("Sub", ["y0", "y1"], ["y2"]),
+             helper.make_node("Add", ["y2", "y0"], ["y"]), helper.make_node("ReduceSum", ["y"], ["sum"], keepdims=0),
+             helper.make_node("Less", ["sum", "zero"], ["low"]),
+             helper.make_node("If", ["low"], ["logits"], then_branch=branch[0], else_branch=branch[1])]
+    tensors = [numpy_helper.from_array(a, n) for n, a in (
+        ("flat", numpy.array([-1, 2352], numpy.int64)), ("w", wide), ("tied", wide), ("zero", numpy.zeros((), numpy.float32)))]
+    graph = helper.make_graph(nodes, "g", [PIXELS], [value("logits", "batch", 4)], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    source = tmp_path / "branches" / "onnx"
+    source.mkdir(parents=True)
+    (source.parent / "config.json").write_text(json.dumps({"id2label": {str(i): f"c{i}" for i in range(4)}}))
+    shutil.copy(MODELS / "garment-class" / "preprocessor_config.json", source.parent)
+    onnx.save(model, source / "model.onnx")
+    command = [BINARY, "run", CLASS, "--model", str(source.parent), "--image", str(HELD_OUT / "images" / "000.png"), "--json"]
+    plain = json.loads(run(*command).stdout)["answer"]
+
+    places: dict[bytes, int] = {}
+    data = b""
+    constants = [*model.graph.initializer, *(a.t for n in model.graph.node[-1].attribute for a in n.g.node[0].attribute)]
+    for tensor in constants:
+        raw = tensor.raw_data
+        set_external_data(tensor, "w.bin", places.setdefault(raw, len(data)), len(raw))
+        data += raw if places[raw] == len(data) else b""
+        tensor.ClearField("raw_data")
+    (source / "model.onnx").write_bytes(model.SerializeToString())
+    (source / "w.bin").write_bytes(data)
+    assert json.loads(run(*command).stdout)["answer"] == plain
