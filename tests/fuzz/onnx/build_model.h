@@ -14,8 +14,13 @@
 struct dice {
     const uint8_t *data;
     size_t size, at;
-    bool fixed; /* all dims are numbers */
+    bool fixed;    /* all dims are numbers */
+    bool external; /* constants lie in files of FUZZ_DATA bytes, some are larger */
+    unsigned external_count;
 };
+
+#define FUZZ_SLOT 16384u
+#define FUZZ_DATA (64 * FUZZ_SLOT)
 
 static inline unsigned roll(struct dice *d, unsigned sides)
 {
@@ -72,10 +77,13 @@ static inline void fuzz_value(struct buf *b, uint32_t field, unsigned number)
 static inline void fuzz_tensor(struct dice *d, struct buf *out, uint32_t field, const char *name)
 {
     static const uint8_t bytes[1024] = {1, 0, 0, 0, 0, 0, 0, 0, 2};
+    static const char *const files[] = {"a", "b/c"};
     struct buf t = BUF_INIT(65536);
     unsigned type = roll(d, 4) ? 1 : 7, rank = roll(d, 3), count = 1;
     for (unsigned i = 0; i < rank; i++) {
         unsigned dim = roll(d, 5);
+        if (d->external && i == 0 && roll(d, 2))
+            dim *= 100;
         emit_number(&t, 1, dim);
         count *= dim;
     }
@@ -83,7 +91,12 @@ static inline void fuzz_tensor(struct dice *d, struct buf *out, uint32_t field, 
     if (name)
         emit_text(&t, 8, name);
     size_t size = (size_t)count * (type == 1 ? 4 : 8);
-    emit_bytes(&t, 9, bytes + roll(d, 2) * 8, size < 1000 ? size : 1000);
+    if (d->external && roll(d, 4)) {
+        unsigned slot = roll(d, 4) ? d->external_count++ % 64 : roll(d, 64);
+        emit_external(&t, files[roll(d, 2)], slot * FUZZ_SLOT + roll(d, 4), size);
+    } else {
+        emit_bytes(&t, 9, bytes + roll(d, 2) * 8, size < 1000 ? size : 1000);
+    }
     (void)emit_message(out, field, &t);
 }
 
@@ -179,8 +192,10 @@ static inline void fuzz_model(struct dice *d, struct buf *out)
     (void)emit_message(out, 7, &g);
 }
 
-/* Opens bytes as a model by way of a file in memory; NULL: refused. */
-static inline struct onnx *fuzz_open(const void *data, size_t size)
+/* Opens bytes as a model by way of a file in memory; NULL: refused.  opener: NULL, or who opens
+ * external data. */
+static inline struct onnx *fuzz_open_with(const void *data, size_t size,
+                                          const struct onnx_opener *opener)
 {
     char path[64];
     struct onnx *m = NULL;
@@ -191,13 +206,18 @@ static inline struct onnx *fuzz_open(const void *data, size_t size)
     if (size && write(fd, data, size) != (ssize_t)size)
         abort();
     (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    if (!onnx_open(path, &m, &e)) {
+    if (!onnx_open_with(path, opener, &m, &e)) {
         if (e.code == ERR_NONE || e.code == ERR_INTERNAL || !e.text[0])
             abort(); /* a refusal says why, and that it is not our fault */
         m = NULL;
     }
     close(fd);
     return m;
+}
+
+static inline struct onnx *fuzz_open(const void *data, size_t size)
+{
+    return fuzz_open_with(data, size, NULL);
 }
 
 /* Two models that begin alike (the second one perhaps with fixed dims), or the bytes as one model.
@@ -211,7 +231,8 @@ static inline size_t fuzz_pair(const uint8_t *data, size_t size, struct onnx *mo
     }
     for (int i = 0; size && i < 2; i++) {
         struct buf model = BUF_INIT(1 << 22);
-        struct dice d = {data, i == 0 ? half : size, 1, i == 1 && size % 2};
+        struct dice d = {
+            .data = data, .size = i == 0 ? half : size, .at = 1, .fixed = i == 1 && size % 2};
         fuzz_model(&d, &model);
         if (!model.failed)
             models[count] = fuzz_open(model.data, model.size);

@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         ask(fuzz_open(data, size));
         return 0;
     }
-    struct dice d = {data, size, 1, false};
+    struct dice d = {.data = data, .size = size, .at = 1};
     struct buf model = BUF_INIT(1 << 22);
     fuzz_model(&d, &model);
     while (model.size && d.at + 3 <= d.size) { /* what is left changes bytes */
