@@ -358,10 +358,47 @@ static void ms_embed(struct ictx *c)
         return;
     *y = (struct ivalue){
         .type = words->type, .rank = 3, .dims = {ids->dims[0], ids->dims[1], words->dims[1]}};
+    if (ictx_out(c, 2)) /* the sum before the norm */
+        *ictx_out(c, 2) = *y;
+}
+
+/* The norm and (slot 3) the sum that it is of: both as the input. */
+static void ms_skip(struct ictx *c)
+{
+    const struct ivalue *x = ictx_in(c, 0);
+    for (uint32_t i = 0; x && i < 4; i += 3) {
+        struct ivalue *y = ictx_out(c, i);
+        if (!y)
+            continue;
+        *y = *x;
+        y->has = false;
+    }
+}
+
+/* QLinearAdd, QLinearMul: a with scale and zero point, then b. */
+static void ms_qlinear(struct ictx *c)
+{
+    const struct ivalue *a = ictx_in(c, 0), *b = ictx_in(c, 3);
+    struct ivalue *y = ictx_out(c, 0);
+    if (!a || !y)
+        return;
+    *y = *a;
+    y->has = false;
+    if (b)
+        infer_broadcast(y, b);
+    else
+        y->rank = -1;
 }
 
 const struct infer_row infer_ms_rows[] = {
-    {"Attention", ms_attention},           {"QAttention", ms_attention},
-    {"MultiHeadAttention", ms_query},      {"GroupQueryAttention", ms_query},
-    {"EmbedLayerNormalization", ms_embed}, {NULL, NULL},
+    {"Attention", ms_attention},
+    {"QAttention", ms_attention},
+    {"MultiHeadAttention", ms_query},
+    {"GroupQueryAttention", ms_query},
+    {"EmbedLayerNormalization", ms_embed},
+    {"SkipLayerNormalization", ms_skip},
+    {"SkipSimplifiedLayerNormalization", ms_skip},
+    {"QLinearAdd", ms_qlinear},
+    {"QLinearMul", ms_qlinear},
+    {NULL, NULL},
 };
