@@ -37,6 +37,17 @@ bool call_keep(const struct instance *x, void **ret, struct err *e)
     return err_set(e, ERR_MEMORY, "calls: no memory");
 }
 
+bool call_add_output(void *detail, uint32_t k, struct err *e)
+{
+    struct call_detail *d = detail;
+    uint32_t *more = realloc(d->outputs, (d->output_count + 2u) * sizeof(*more));
+    if (!more)
+        return err_set(e, ERR_MEMORY, "calls: no memory");
+    d->outputs = more;
+    more[d->output_count++] = more[k];
+    return true;
+}
+
 void call_detail_free(void *detail)
 {
     struct call_detail *d = detail;
@@ -52,6 +63,7 @@ void call_detail_free(void *detail)
 
 struct joining {
     const struct share_model *model;
+    const struct share_module *modules;
     struct wmodel *m;
     struct work *w;
     size_t calls[2];
@@ -165,8 +177,9 @@ static bool join_outputs(struct joining *j)
     return true;
 }
 
-static bool make_ports(struct joining *j, const uint32_t *values, size_t count, const char *stem,
-                       struct port **ret)
+/* from: the calls' outputs that they are; those may be wider than their values (half.c). */
+static bool make_ports(struct joining *j, const uint32_t *values, const struct share_ref *from,
+                       size_t count, const char *stem, struct port **ret)
 {
     *ret = calloc(count + 1, sizeof(**ret));
     if (!*ret)
@@ -175,6 +188,9 @@ static bool make_ports(struct joining *j, const uint32_t *values, size_t count, 
         const struct fvalue *v = &j->m->g->values.items[values[i]];
         struct port *p = &(*ret)[i];
         *p = (struct port){.dtype = dtype_from_onnx(v->type), .shape.rank = v->rank};
+        if (from[i].call)
+            p->dtype =
+                j->modules[j->model->calls[from[i].index].module].outputs[from[i].output].dtype;
         memcpy(p->shape.dims, v->dims, sizeof(v->dims));
         (void)snprintf(p->name, sizeof(p->name), "%s%zu", stem, i);
     }
@@ -194,8 +210,10 @@ static bool join(struct joining *j, const char *folder)
     j->w->e = j->e;
     bool ok = join_nodes(j) && join_inputs(j) && join_outputs(j) &&
               instance_original(j->w, &j->x) &&
-              make_ports(j, j->x.ports.items, j->x.ports.count, "in", &j->module.inputs) &&
-              make_ports(j, j->x.outputs.items, j->x.outputs.count, "out", &j->module.outputs);
+              make_ports(j, j->x.ports.items, j->ret->inputs, j->x.ports.count, "in",
+                         &j->module.inputs) &&
+              make_ports(j, j->x.outputs.items, j->ret->outputs, j->x.outputs.count, "out",
+                         &j->module.outputs);
     j->w->e = NULL;
     j->module.input_count = j->x.ports.count;
     j->module.output_count = j->x.outputs.count;
@@ -206,6 +224,7 @@ bool share_write_joined(const struct share *s, size_t model, size_t from, size_t
                         const char *folder, struct share_joined *ret, struct err *e)
 {
     struct joining j = {.model = &s->models[model],
+                        .modules = s->modules,
                         .m = &s->work->models[model],
                         .w = s->work,
                         .calls = {from, to},

@@ -440,7 +440,7 @@ static bool run(struct builder *b)
         sums(b->s);
         hand_over(b);
     }
-    return ok;
+    return ok && modules_widen(b->s, b->w->e);
 }
 
 bool work_modules(struct work *w, struct share *s)

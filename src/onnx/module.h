@@ -48,6 +48,13 @@ struct call_detail {
 /* join.c */
 bool call_keep(const struct instance *x, void **ret, struct err *e);
 void call_detail_free(void *detail);
+/* One more output, of the value of output k. */
+bool call_add_output(void *detail, uint32_t k, struct err *e);
+
+/* half.c: after all else. */
+bool modules_widen(struct share *s, struct err *e);
+/* Of a port that halves cross as floats: whether a Sum stands for what is beyond it. */
+bool half_needs_sum(const struct fgraph *g, const struct instance *x, bool input, uint32_t value);
 
 /* write.c: ports of the module agree with those of the instance. */
 bool module_write(const struct instance *x, const struct wmodel *m,

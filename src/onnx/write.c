@@ -57,8 +57,14 @@ static bool looks_canonical(struct span s)
                                                                 : 0;
     for (size_t i = stem; stem && i < s.size; i++)
         if (s.data[i] < '0' || s.data[i] > '9')
-            return false;
+            return s.size - i >= 5 && memcmp(s.data + i, ".half", 5) == 0;
     return stem != 0;
+}
+
+/* Halves that cross as floats: see half.c. */
+static bool is_wide(const struct writer *w, const struct port *p, uint32_t value)
+{
+    return p->dtype == DT_F32 && w->g->values.items[value].type == OT_FLOAT16;
 }
 
 /* Is it the name of a port? */
@@ -89,13 +95,17 @@ static void name_value(const struct writer *w, struct buf *b, uint32_t field, ui
     const struct gvalue *v = &w->m->values.items[id];
     uint32_t value = v->graph == ONNX_MAIN ? w->g->of_value[id] : 0;
     const struct fvalue *f = &w->g->values.items[value];
-    if (value && w->port[value] && w->names) {
-        emit_text(b, field, w->names[w->port[value] - 1]);
-    } else if (value && w->port[value]) {
-        (void)snprintf(text, sizeof(text), "in%u", w->port[value] - 1);
+    uint32_t in = value ? w->port[value] : 0, out = value ? w->output[value] : 0;
+    bool wide = in    ? is_wide(w, &w->module->inputs[in - 1], value)
+                : out ? is_wide(w, &w->module->outputs[out - 1], value)
+                      : false;
+    if (in && w->names && !wide) {
+        emit_text(b, field, w->names[in - 1]);
+    } else if (in) {
+        (void)snprintf(text, sizeof(text), wide ? "in%u.half" : "in%u", in - 1);
         emit_text(b, field, text);
-    } else if (value && w->output[value]) {
-        (void)snprintf(text, sizeof(text), "out%u", w->output[value] - 1);
+    } else if (out) {
+        (void)snprintf(text, sizeof(text), wide ? "out%u.half" : "out%u", out - 1);
         emit_text(b, field, text);
     } else if (value && f->kind == FV_NODE && f->origin != ONNX_NONE) {
         name_plain(w, b, field, w->m->values.items[f->origin].name);
@@ -410,13 +420,57 @@ static bool write_ports(const struct writer *w, struct buf *out)
     return true;
 }
 
+static void write_op(struct buf *out, const char *op, const char *from, const char *into, int to)
+{
+    struct buf n = BUF_INIT(65536), attr = BUF_INIT(1024);
+    emit_text(&n, 1, from);
+    emit_text(&n, 2, into);
+    emit_text(&n, 4, op);
+    emit_text(&attr, 1, "to");
+    emit_number(&attr, 3, (uint64_t)to);
+    emit_number(&attr, 20, AT_INT);
+    if (to != OT_NONE)
+        (void)emit_message(&n, 5, &attr);
+    buf_clear(&attr);
+    (void)emit_message(out, GP_NODE, &n);
+}
+
+/* Between a port and the value inside of the module, if that is of halves: see half.c. */
+static void write_cast(struct writer *w, struct buf *out, bool input, uint32_t number)
+{
+    const struct port *p = input ? &w->module->inputs[number] : &w->module->outputs[number];
+    uint32_t value = input ? w->x->ports.items[number] : w->x->outputs.items[number];
+    const char *name = input && w->names ? w->names[number] : p->name;
+    char inside[32], between[32];
+    if (!is_wide(w, p, value))
+        return;
+    uint32_t first = input ? number : w->output[value] - 1; /* another: goes out as halves, too */
+    (void)snprintf(inside, sizeof(inside), "%s%u%s", input ? "in" : "out", first,
+                   first == number ? ".half" : "");
+    (void)snprintf(between, sizeof(between), "%s%u.half.half", input ? "in" : "out", number);
+    bool sum = first != number || half_needs_sum(w->g, w->x, input, value);
+    if (input) {
+        write_op(out, "Cast", name, sum ? between : inside, OT_FLOAT16);
+        if (sum)
+            write_op(out, "Sum", between, inside, OT_NONE);
+    } else {
+        if (sum)
+            write_op(out, "Sum", inside, between, OT_NONE);
+        write_op(out, "Cast", sum ? between : inside, name, OT_FLOAT);
+    }
+}
+
 static bool write_main(struct writer *w, struct buf *out)
 {
     uint32_t id;
+    for (uint32_t i = 0; i < w->module->input_count; i++)
+        write_cast(w, out, true, i);
     for (uint32_t i = 0; i < w->x->written.count; i++)
         if (!as_initialiser(w, w->x->written.items[i], &id) &&
             !write_node(w, out, GP_NODE, w->x->written.items[i]))
             return false;
+    for (uint32_t i = 0; i < w->module->output_count; i++)
+        write_cast(w, out, false, i);
     emit_text(out, GP_NAME, "module");
     for (uint32_t i = 0; i < w->x->inits.count; i++)
         if (!write_tensor(w, out, w->x->inits.items[i]))
@@ -461,8 +515,8 @@ static bool writer_init(struct writer *w)
         return err_set(w->e, ERR_MEMORY, "module: no memory");
     for (uint32_t i = 0; i < w->x->ports.count; i++)
         w->port[w->x->ports.items[i]] = i + 1;
-    for (uint32_t i = 0; i < w->x->outputs.count; i++)
-        w->output[w->x->outputs.items[i]] = i + 1;
+    for (uint32_t i = w->x->outputs.count; i-- > 0;)
+        w->output[w->x->outputs.items[i]] = i + 1; /* of two, the first */
     return true;
 }
 

@@ -273,6 +273,25 @@ def orders() -> None:
         net.save(name, X, {"y": ["batch", 5, 4]})
 
 
+def halves() -> None:
+    """Two encoders in halves; what crosses is moved first, or is an answer as well."""
+    half = lambda seed, *dims: weight(seed, *dims).astype(np.float16)  # noqa: E731
+    H = TensorProto.FLOAT16
+    for name, width in [("half_a", 4), ("half_b", 6), ("half_c", 5)]:
+        net = Net()
+        ends = []
+        for port, seed in (("x", 100), ("z", 200)):
+            y = net.add("MatMul", port, net.const(half(seed, 8, D)))
+            y = net.add("Relu", net.add("MatMul", y, net.const(half(seed + 1, D, D))))
+            ends.append(net.add("MatMul", y, net.const(half(seed + 2, D, D)), out=f"end_{port}"))
+        y = net.add("Concat", *ends, axis=-1) if name != "half_c" else net.add("Mul", *ends)
+        net.add("MatMul", y, net.const(half(300 + width, D if name == "half_c" else 2 * D, width)), out="y")
+        outs = {"y": width} if name == "half_a" else {"y": width, "end_x": D}
+        graph = helper.make_graph(net.nodes, name, [info(n, H, ["b", 5, 8]) for n in ("x", "z")],
+                                  [info(n, H, ["b", 5, d]) for n, d in outs.items()], net.inits)
+        save(model(graph), SMALL / f"{name}.onnx")
+
+
 def nested() -> None:
     """Weights only in the branches of an If, which also use an outer value; a function."""
     def branch(name: str, seed: int) -> GraphProto:
@@ -495,6 +514,7 @@ def main() -> None:
     bindings()
     forms()
     orders()
+    halves()
     nested()
     traps()
     hostile()

@@ -175,6 +175,36 @@ static void shares_what_is_said_otherwise(void **state)
     assert_int_equal(saved_by("scale_root", "scale_number"), ENTRY + 24 * 4 * 4 + 4);
 }
 
+/* Halves cross as floats, and as they are where they are an answer: see half.c. */
+static void halves_cross_as_floats(void **state)
+{
+    (void)state;
+    const char *names[] = {"half_a", "half_b"};
+    struct found f = find_in(2, names, 0);
+    const struct share_model *b = &f.share->models[1];
+    unsigned twice = 0;
+    assert_int_equal(b->call_count, 3);
+    for (size_t c = 0; c < 3; c++) {
+        const struct share_module *m = &f.share->modules[b->calls[c].module];
+        twice += m->output_count == 2;
+        for (size_t k = 0; k < m->input_count; k++) {
+            const struct share_ref *r = &b->calls[c].inputs[k];
+            enum dtype from = DT_F16;
+            if (r->call)
+                from = f.share->modules[b->calls[r->index].module].outputs[r->output].dtype;
+            assert_int_equal(m->inputs[k].dtype, from);
+            assert_int_equal(from, r->call ? DT_F32 : DT_F16);
+        }
+    }
+    assert_int_equal(twice, 1);
+    for (size_t i = 0; i < 2; i++) {
+        const struct share_ref *r = &b->outputs[i];
+        assert_int_equal(f.share->modules[b->calls[r->index].module].outputs[r->output].dtype,
+                         DT_F16);
+    }
+    found_done(&f);
+}
+
 static const struct share_module *shared_module(const struct found *f)
 {
     const struct share_module *found = NULL;
@@ -358,6 +388,7 @@ int main(void)
         cmocka_unit_test(shares_nothing_fixed_that_differs),
         cmocka_unit_test(shares_folded_batch_norms),
         cmocka_unit_test(shares_nothing_that_differs),
+        cmocka_unit_test(halves_cross_as_floats),
         cmocka_unit_test(what_differs_stays_apart),
         cmocka_unit_test(shares_what_is_said_otherwise),
         cmocka_unit_test(says_how_it_knows),
