@@ -70,11 +70,18 @@ static const char *const usage_text =
     "  --unpin MODULE       Of the fleet: leave the place to the planner again; repeatable\n"
     "  --what-if CHANGE     Before and after; repeatable: 'add-device name=nuc2 memory=8G "
     "gflops=200\n"
-    "                       mbit=940', 'remove-device NAME', 'link A B mbit=100', 'rate model=M "
-    "x2'\n"
+    "                       mbit=940', 'remove-device NAME [to=DEVICE]', 'link A B mbit=100',\n"
+    "                       'rate model=M x2'\n"
     "  --roi FILE           Prices (YAML): cost per month and break-even against a cloud\n"
     "  --explain            Why each module is where it is, and what each request waits for\n"
-    "  --json               Print JSON\n";
+    "  --json               Print JSON\n\n"
+    "FILE of --roi, all devices of the fleet or instance in it:\n"
+    "  currency: EUR\n"
+    "  months: 36\n"
+    "  power_per_kwh: 0.30\n"
+    "  requests_per_month: 100000\n"
+    "  devices: [{name: nuc, price: 400, watts: 15}]\n"
+    "  cloud: {price_per_request: 0.002, gflops: 9000, latency_ms: 40, mbit: 20}\n";
 
 /* ---- options ---- */
 
@@ -421,24 +428,50 @@ static void print_overloaded(const struct wish *w)
                "requests alone\n");
 }
 
-static void print_change(const char *what, const json_t *pair, double unit, const char *name)
+static void add_change(struct text_table *t, const char *what, const json_t *before,
+                       const json_t *after, double unit, const char *name)
 {
-    printf("%-24s %11.3f %s %11.3f %s\n", what,
-           json_number_value(json_object_get(pair, "before")) / unit, name,
-           json_number_value(json_object_get(pair, "after")) / unit, name);
+    char a[48], b[48];
+    (void)snprintf(a, sizeof(a), "%.6g %s", json_number_value(before) / unit, name);
+    (void)snprintf(b, sizeof(b), "%.6g %s", json_number_value(after) / unit, name);
+    const char *cells[] = {what, a, b};
+    text_table_row(t, cells);
+}
+
+static void add_pair(struct text_table *t, const char *what, const json_t *pair, double unit,
+                     const char *name)
+{
+    add_change(t, what, json_object_get(pair, "before"), json_object_get(pair, "after"), unit,
+               name);
+}
+
+static void print_names(const json_t *names)
+{
+    for (size_t i = 0; i < json_array_size(names); i++)
+        printf("%s%s", i > 0 ? ", " : "", json_string_value(json_array_get(names, i)));
 }
 
 static void print_compared(const json_t *o)
 {
-    const json_t *tasks = json_object_get(o, "tasks");
-    printf("%-24s %14s %14s\n", "", "before", "after");
-    print_change("weight x time, sum", json_object_get(o, "value"), 1, "ms");
-    print_change("memory left", json_object_get(o, "headroom_bytes"), BYTES_PER_MB, "MB");
+    static const char *const headers[] = {"", ">BEFORE", ">AFTER"};
+    const json_t *tasks = json_object_get(o, "tasks"), *moves = json_object_get(o, "moves");
+    struct text_table *t = text_table_new(3, headers);
+    add_pair(t, "weight x time, sum", json_object_get(o, "value"), 1, "ms");
+    add_pair(t, "memory left", json_object_get(o, "headroom_bytes"), BYTES_PER_MB, "MB");
     for (size_t i = 0; i < json_array_size(tasks); i++) {
-        const json_t *t = json_array_get(tasks, i);
-        printf("%-24s %11.3f ms %11.3f ms\n", json_string_value(json_object_get(t, "model")),
-               json_number_value(json_object_get(t, "before_ms")),
-               json_number_value(json_object_get(t, "after_ms")));
+        const json_t *task = json_array_get(tasks, i);
+        add_change(t, json_string_value(json_object_get(task, "model")),
+                   json_object_get(task, "before_ms"), json_object_get(task, "after_ms"), 1, "ms");
+    }
+    text_table_print(t);
+    printf("\n%s\n", json_array_size(moves) > 0 ? "what would move:" : "nothing would move");
+    for (size_t i = 0; i < json_array_size(moves); i++) {
+        const json_t *m = json_array_get(moves, i);
+        printf("%s: ", json_string_value(json_object_get(m, "module")));
+        print_names(json_object_get(m, "before"));
+        printf(" -> ");
+        print_names(json_object_get(m, "after"));
+        printf("\n");
     }
 }
 
@@ -523,6 +556,10 @@ static json_t *fetch(struct wish *w, struct err *e)
         return NULL;
     json_decref(w->pins);
     w->pins = all;
+    if (json_array_size(json_object_get(w->fleet.instance, "modules")) == 0) {
+        err_set(e, ERR_NOT_FOUND, "the fleet has no models yet (s2m3 add DIR)");
+        return NULL;
+    }
     json_t *root = json_deep_copy(w->fleet.instance);
     if (!root)
         err_set(e, ERR_MEMORY, "no memory");
@@ -534,7 +571,7 @@ static int run(struct wish *w)
     int64_t start = clock_now_ns();
     struct solved x = {0};
     struct err e;
-    const char *code = "badinstance";
+    const char *code = w->file ? "badinstance" : "notfound";
     json_t *root = fetch(w, &e);
     int exit_code = 0;
     bool ok = root && solve(w, root, !w->file, start, &x, &code, &e);

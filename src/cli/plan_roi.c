@@ -220,9 +220,10 @@ void plan_roi_print(const json_t *roi)
         printf("own devices are paid back after %.1f months\n", json_number_value(even));
     else
         printf("own devices are never paid back at this rate\n");
-    printf("assumed: %.0f requests a month, devices written off over %.0f months, %.3g %s per kWh; "
-           "%s\n",
-           at(roi, NULL, "requests_per_month"), at(roi, "assumptions", "months"),
-           at(roi, "assumptions", "power_per_kwh"), currency,
-           json_string_value(json_object_get(json_object_get(roi, "assumptions"), "note")));
+    printf(
+        "assumed: %.0f requests a month, devices written off over %.0f months, %.3g%s%s per kWh; "
+        "%s\n",
+        at(roi, NULL, "requests_per_month"), at(roi, "assumptions", "months"),
+        at(roi, "assumptions", "power_per_kwh"), *currency ? " " : "", currency,
+        json_string_value(json_object_get(json_object_get(roi, "assumptions"), "note")));
 }

@@ -161,20 +161,35 @@ static bool is_text(const json_t *o, const char *key, const char *text)
     return mine && strcmp(mine, text) == 0;
 }
 
+/* Requests that came from a device come from another one, or none may have come from it. */
+static bool move_sources(const json_t *requests, const char *from, const char *to, struct err *e)
+{
+    size_t found = 0;
+    for (size_t i = 0; i < json_array_size(requests); i++) {
+        json_t *q = json_array_get(requests, i);
+        if (is_text(q, "source", from)) {
+            found++;
+            if (to)
+                json_object_set_new(q, "source", json_string(to));
+        }
+    }
+    return found == 0 || to ||
+           err_set(e, ERR_INVALID,
+                   "what-if: %zu requests come from '%.100s': say from where instead (to=DEVICE)",
+                   found, from);
+}
+
 static bool remove_device(json_t *o, struct words *w, struct err *e)
 {
-    const char *name = value_of(w, "name");
+    const char *name = value_of(w, "name"), *to = value_of(w, "to");
     json_t *devices = json_object_get(o, "devices"), *links = json_object_get(o, "links");
     json_t *modules = json_object_get(o, "modules"), *requests = json_object_get(o, "requests");
     name = name ? name : plain(w);
     if (!name || !named(devices, name))
         return err_set(e, ERR_INVALID, "what-if: remove-device: there is no device '%.100s'",
                        name ? name : "");
-    for (size_t i = 0; i < json_array_size(requests); i++)
-        if (is_text(json_array_get(requests, i), "source", name))
-            return err_set(e, ERR_INVALID,
-                           "what-if: '%.100s' can't be removed: request %zu comes from it", name,
-                           i);
+    if (!move_sources(requests, name, to, e))
+        return false;
     for (size_t i = json_array_size(devices); i-- > 0;)
         if (is_text(json_array_get(devices, i), "name", name))
             json_array_remove(devices, i);
@@ -206,6 +221,8 @@ static bool set_link(json_t *o, struct words *w, struct err *e)
         json_object_set_new(link, "b", json_string(b));
         json_array_append_new(links, link);
     }
+    if (!value_of(w, "mbit") && !value_of(w, "latency_ms"))
+        return err_set(e, ERR_INVALID, "what-if: link needs mbit=X or latency_ms=X");
     return set_number(w, "mbit", link, e) && set_number(w, "latency_ms", link, e);
 }
 
@@ -292,17 +309,43 @@ static json_t *pair(double before, double after)
     return json_pack("{s:f,s:f}", "before", before, "after", after);
 }
 
+static json_t *names_of(const struct plan_instance *in, const struct plan_sites *s)
+{
+    json_t *names = json_array();
+    for (uint32_t i = 0; i < s->count; i++)
+        json_array_append_new(names, json_string(in->devices[s->device[i]].name));
+    return names;
+}
+
+/* Modules that stand elsewhere afterwards. */
+static json_t *moves(const struct plan_instance *before, const struct plan_result *x,
+                     const struct plan_instance *after, const struct plan_result *y)
+{
+    json_t *list = json_array();
+    for (uint32_t m = 0; m < before->module_count && m < after->module_count; m++) {
+        json_t *a = names_of(before, &x->sites[m]), *b = names_of(after, &y->sites[m]);
+        if (!json_equal(a, b))
+            json_array_append_new(list,
+                                  json_pack("{s:s,s:O,s:O}", "module", before->modules[m].name,
+                                            "before", a, "after", b));
+        json_decref(a);
+        json_decref(b);
+    }
+    return list;
+}
+
 json_t *whatif_compare(const struct plan_instance *before, const struct plan_result *x,
                        const struct plan_instance *after, const struct plan_result *y)
 {
     json_t *tasks = json_array();
-    /* Changes add no models and take none away: the order is the same. */
+    /* Changes add no models or modules and take none away: the order is the same. */
     for (uint32_t m = 0; m < before->model_count && m < after->model_count; m++) {
         double a = task_ms(before, x, m), b = task_ms(after, y, m);
         if (isfinite(a) && isfinite(b))
             json_array_append_new(tasks, json_pack("{s:s,s:f,s:f}", "model", before->models[m].name,
                                                    "before_ms", a, "after_ms", b));
     }
-    return json_pack("{s:o,s:o,s:o}", "value", pair(x->value, y->value), "headroom_bytes",
-                     pair(headroom(before, x), headroom(after, y)), "tasks", tasks);
+    return json_pack("{s:o,s:o,s:o,s:o}", "value", pair(x->value, y->value), "headroom_bytes",
+                     pair(headroom(before, x), headroom(after, y)), "tasks", tasks, "moves",
+                     moves(before, x, after, y));
 }

@@ -282,6 +282,12 @@ def test_what_if_shows_both() -> None:
     assert both["before"]["value"] == both["after"]["value"] == 2
     assert both["what_if"]["headroom_bytes"] == {"before": 5, "after": 1029}
     assert plan(wish, "--what-if", "remove-device a", code=1)["error"]["code"] == "badinstance"
+    assert both["what_if"]["moves"] == []
+    moved = plan(wish, "--what-if", "add-device name=b memory=1K like=a", "--what-if", "remove-device a to=b")
+    assert moved["what_if"]["moves"] == [{"module": "v", "before": ["a"], "after": ["b"]}]
+    done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--what-if", "add-device name=b memory=1K like=a", "--what-if", "remove-device a to=b"],
+                          input=json.dumps(wish), capture_output=True, text=True, timeout=60, check=True)
+    assert "BEFORE" in done.stdout and "what would move:\nv: a -> b\n" in done.stdout
 
 
 def test_roi(tmp_path: Path) -> None:

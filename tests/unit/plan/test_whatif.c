@@ -39,6 +39,7 @@ static void changes(void **state)
     } rows[] = {
         {NULL, 13}, /* there 2, 10, back 1 */
         {"remove-device b", 100},
+        {"remove-device a to=b", 10},
         {"link a b mbit=16", 12.5},
         {"link b a mbit=8 latency_ms=2", 15},
         {"add-device name=c memory=100 like=b mbit=800 latency_ms=0.5", 11.01},
@@ -66,12 +67,13 @@ static void refuses(void **state)
         {"", "no change"},
         {"buy a", "'buy'"},
         {"remove-device x", "'x'"},
-        {"remove-device a", "request 0"},
+        {"remove-device a", "to=DEVICE"},
         {"add-device name=c", "memory"},
         {"add-device name=c memory=lots", "memory"},
         {"add-device name=c memory=1 like=x", "'x'"},
         {"add-device name=c memory=1 wheels=4", "'wheels=4'"},
         {"link a", "two devices"},
+        {"link a b", "mbit=X"},
         {"link a b mbit=fast", "mbit"},
         {"rate model=m", "FACTOR"},
         {"rate model=x x2", "'x'"},
