@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SERVE_MS 180000
+#define TABLE_MS 10000
 
 /* In builds with assertions, the process dies at the step that S2M3_FAULT names: a test holds that
  * the registry is whole whatever the step. */
@@ -359,7 +360,9 @@ static bool take_over(struct change *x, struct err *e)
     say_cause(x, cause, sizeof(cause));
     coord_ask_plan(c, "%s", cause); /* there is room again where old forms were */
     monitor_unlock(&c->lock);
-    coord_publish(c); /* the table in which it serves, before the answer */
+    coord_publish(c); /* the table in which it serves, to all gateways before the answer */
+    if (ok && !coord_await_table(c, clock_deadline_ms(TABLE_MS)))
+        log_debug("coord", "a living device has not taken the new table after %d ms", TABLE_MS);
     return ok;
 }
 

@@ -129,6 +129,7 @@ static void handle_heartbeat(struct net_request *r, void *coord)
     a.unknown = !d && !a.left;
     if (d) {
         bool change = matters(d, &h), back = !d->alive;
+        coord_note_table(c, d, h.table_version);
         rates_count(&c->rates, d->join.id, h.usage);
         ok = fleet_heartbeat(&c->fleet, d, &h, &e);
         if (back)

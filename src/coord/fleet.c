@@ -470,6 +470,7 @@ bool fleet_join(struct fleet *f, const struct join_request *r, struct device **r
     d->alive = true;
     d->heard_ns = clock_now_ns();
     heartbeat_clear(&d->last); /* a new process: what it held before is not loaded */
+    d->table_version = 0;
     *ret = d;
     return true;
 }

@@ -24,10 +24,11 @@
 struct device {
     struct join_request join; /* as it said at the last join; join.id is its id */
     bool alive;
-    int64_t heard_ns;      /* last heartbeat, monotonic; 0: not since our start */
-    struct heartbeat last; /* latest, owned */
-    bool draining;         /* holds nothing any more, but stays a gateway */
-    bool leaving;          /* draining; when it holds nothing it is forgotten */
+    int64_t heard_ns;       /* last heartbeat, monotonic; 0: not since our start */
+    struct heartbeat last;  /* latest, owned */
+    uint64_t table_version; /* newest routing table that it said to work with, since it joined */
+    bool draining;          /* holds nothing any more, but stays a gateway */
+    bool leaving;           /* draining; when it holds nothing it is forgotten */
 };
 
 /* Figures of one module on one device; 0 = unknown. */

@@ -53,6 +53,11 @@ struct coord {
 void *coord_watch_run(void *coord);
 /* Rebuilds the table and publishes it if it differs; called without the lock. */
 void coord_publish(struct coord *c);
+/* Waits until this process and all living devices work with the present table, or a later one; at
+ * most so long.  Called without the lock. */
+bool coord_await_table(struct coord *c, int64_t deadline_ns);
+/* A device said which table it works with; called with the lock held. */
+void coord_note_table(struct coord *c, struct device *d, uint64_t version);
 /* Sets dirty and wakes the watcher; called with the lock held. */
 void coord_touch(struct coord *c);
 

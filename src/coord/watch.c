@@ -2,7 +2,8 @@
  *
  * One thread, woken by changes and at least every TICK_MS.  Publishing: the table goes into the
  * state first, then to the own process, then it is pushed to each living device; a device that the
- * push does not reach fetches it after its next heartbeat. */
+ * push does not reach fetches it after its next heartbeat.  Which table a device works with it says
+ * in its answer to the push, and in each heartbeat. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "coord/internal.h"
@@ -49,11 +50,40 @@ static bool same_content(json_t *a, json_t *b)
     return same;
 }
 
+/* ---- publishing ----------------------------------------------------------------------------- */
+
 struct push {
     char urls[WIRE_DEVICES_MAX][WIRE_URL_MAX];
+    char ids[WIRE_DEVICES_MAX][WIRE_ID_MAX];
     uint32_t count;
     char *text;
 };
+
+void coord_note_table(struct coord *c, struct device *d, uint64_t version)
+{
+    if (version <= d->table_version)
+        return;
+    d->table_version = version;
+    monitor_wake(&c->lock);
+}
+
+static void take_answer(struct coord *c, const char *id, const struct net_answer *a)
+{
+    struct err e;
+    uint64_t version = 0;
+    json_t *o = net_answer_err(a, &e) ? json_parse("table", a->body, a->size, &e) : NULL;
+    bool ok = o && json_need_u64(o, "table", "version", (uint64_t)1 << 53, &version, &e);
+    json_decref(o);
+    if (!ok) {
+        log_debug("coord", "push to %s: %s", id, e.text);
+        return;
+    }
+    monitor_lock(&c->lock);
+    struct device *d = fleet_device(&c->fleet, id);
+    if (d)
+        coord_note_table(c, d, version);
+    monitor_unlock(&c->lock);
+}
 
 static void push_all(struct coord *c, const struct push *p)
 {
@@ -72,11 +102,39 @@ static void push_all(struct coord *c, const struct push *p)
                                 .part_count = 1,
                                 .deadline_ns = clock_deadline_ms(PUSH_MS),
                                 .max_response = 65536};
-        if (net_call(c->client, &call, &a, &e))
-            net_answer_clear(&a);
-        else
+        if (!net_call(c->client, &call, &a, &e)) {
             log_debug("coord", "push to %s: %s", p->urls[i], e.text);
+            continue;
+        }
+        take_answer(c, p->ids[i], &a);
+        net_answer_clear(&a);
     }
+}
+
+/* With the lock held. */
+static bool all_have(struct coord *c, uint64_t version)
+{
+    if (table_slot_version(c->slot) < version)
+        return false;
+    for (uint32_t i = 0; i < c->fleet.device_count; i++)
+        if (c->fleet.devices[i].alive && c->fleet.devices[i].table_version < version)
+            return false;
+    return true;
+}
+
+bool coord_await_table(struct coord *c, int64_t deadline_ns)
+{
+    monitor_lock(&c->lock);
+    while (c->dirty && !c->stop && clock_now_ns() < deadline_ns) /* the table is not of now yet */
+        (void)monitor_wait(&c->lock, clock_deadline_ms(TICK_MS));
+    uint64_t version = c->fleet.version;
+    bool all = all_have(c, version);
+    while (!all && !c->stop && clock_now_ns() < deadline_ns) {
+        (void)monitor_wait(&c->lock, deadline_ns);
+        all = all_have(c, version);
+    }
+    monitor_unlock(&c->lock);
+    return all;
 }
 
 /* With the lock held: moves whose new places serve by now have come to their end. */
@@ -138,9 +196,10 @@ void coord_publish(struct coord *c)
     c->dirty = early;
     json_t *o = early ? NULL : renew(c, &e);
     for (uint32_t i = 0; o && i < c->fleet.device_count; i++)
-        if (c->fleet.devices[i].alive)
-            (void)snprintf(p->urls[p->count++], WIRE_URL_MAX, "%s",
-                           c->fleet.devices[i].join.peer_url);
+        if (c->fleet.devices[i].alive) {
+            memcpy(p->ids[p->count], c->fleet.devices[i].join.id, WIRE_ID_MAX);
+            memcpy(p->urls[p->count++], c->fleet.devices[i].join.peer_url, WIRE_URL_MAX);
+        }
     monitor_unlock(&c->lock);
     if (e.text[0])
         log_debug("coord", "table: %s", e.text);
@@ -148,6 +207,9 @@ void coord_publish(struct coord *c)
         struct table *t = table_from_json(o, &e);
         if (t)
             (void)table_slot_put(c->slot, t);
+        monitor_lock(&c->lock);
+        monitor_wake(&c->lock);
+        monitor_unlock(&c->lock);
         push_all(c, p);
     }
     json_decref(o);

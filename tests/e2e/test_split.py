@@ -150,6 +150,19 @@ def again(fleet: Fleet, address: str) -> Device:
     return made
 
 
+def test_an_added_model_is_known_to_every_gateway(fleet: Fleet) -> None:
+    """As soon as `add` answers, whichever living gateway is asked first."""
+    fleet.up("--no-node", "--peer-listen", "127.0.0.1:0", name="coordinator")
+    for name in ("one", "two"):
+        fleet.join(name)
+    case = rows_of(CLASS)[0]
+    for i in range(20):
+        run(BINARY, "add", str(folder_of(CLASS)), "--name", f"copy-{i}", "--url", fleet.devices[0].public_url)
+        with ThreadPoolExecutor(3) as pool:
+            answers = list(pool.map(lambda d: ask(d, case | {"model": f"copy-{i}"}), fleet.devices))
+        assert [a.status for a in answers] == [200] * 3, (i, [a.body for a in answers])
+
+
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """One device with three whole models of one vision tower."""
