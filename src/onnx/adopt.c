@@ -47,6 +47,7 @@ struct adopt {
     uint32_t *memo;         /* owned: host's value to the guest's, of one operand */
     POOL(uint32_t) touched; /* values that have a memo */
     uint8_t *above;         /* owned: scratch of is_above() */
+    uint8_t *used;          /* owned: nodes of the folded host that are partners */
     uint64_t steps;         /* of is_above(), all together */
 };
 
@@ -189,7 +190,9 @@ static bool index_codes(struct adopt *a)
     a->partner = calloc(a->guest->nodes.count + 1u, sizeof(uint32_t));
     a->memo = calloc(a->host->values.count + 1u, sizeof(uint32_t));
     a->above = calloc(a->guest->nodes.count + 1u, 1);
-    if (!a->codes || !a->node_of || !a->twin || !a->next || !a->partner || !a->memo || !a->above)
+    a->used = calloc(a->at_dims->nodes.count + 1u, 1);
+    if (!a->used || !a->codes || !a->node_of || !a->twin || !a->next || !a->partner || !a->memo ||
+        !a->above)
         return err_set(a->w->e, ERR_MEMORY, "dims: no memory");
     a->code_count = 0;
     for (uint32_t i = 0; i < a->guest->values.count; i++) {
@@ -201,6 +204,15 @@ static bool index_codes(struct adopt *a)
     for (uint32_t i = 0; i < a->host->nodes.count; i++)
         for (uint32_t k = 0; k < a->host->nodes.items[i].origin_count; k++)
             a->node_of[a->host->origins.items[a->host->nodes.items[i].origin_first + k]] = i + 1;
+    for (uint32_t i = 0; i < a->host->m->nodes.count; i++) { /* what was equal to another node */
+        const struct gnode *n = &a->host->m->nodes.items[i];
+        uint32_t id = n->out_count ? a->host->m->refs.items[n->out_first] : ONNX_NONE;
+        if (n->graph != ONNX_MAIN || a->node_of[i] || id == ONNX_NONE)
+            continue;
+        const struct fvalue *v = &a->host->values.items[a->host->of_value[id]];
+        if (v->kind == FV_NODE && v->slot == 0)
+            a->node_of[i] = v->index + 1;
+    }
     for (uint32_t i = a->at_dims->nodes.count; i-- > 0;)
         if (h->cls[i] != ONNX_NONE) {
             a->next[i] = a->twin[h->cls[i]];
@@ -217,12 +229,14 @@ static uint32_t find_partner(const struct adopt *a, uint32_t node)
     uint32_t best = 0, most = 0;
     for (uint32_t t = a->twin[a->pair.models[0].cls[node]]; t; t = a->next[t - 1]) {
         const struct fnode *h = &a->at_dims->nodes.items[t - 1];
-        uint32_t same = 1;
+        uint32_t same = a->used[t - 1] ? 1 : 2; /* of equals, one after the other */
         for (uint32_t k = 0; k < g->in_count && k < h->in_count; k++) {
             const struct fvalue *x = fnode_in(a->guest, g, k), *y = fnode_in(a->at_dims, h, k);
-            same += x->kind == FV_INPUT && y->kind == FV_INPUT && a->bind[y->index] == x->index;
-            same += x->kind == FV_NODE && y->kind == FV_NODE && x->slot == y->slot &&
-                    a->partner[x->index] == y->index + 1;
+            if (x->kind == FV_INPUT && y->kind == FV_INPUT && a->bind[y->index] == x->index)
+                same += 2;
+            if (x->kind == FV_NODE && y->kind == FV_NODE && x->slot == y->slot &&
+                a->partner[x->index] == y->index + 1)
+                same += 2;
         }
         if (same > most) {
             most = same;
@@ -458,7 +472,10 @@ static bool borrow(struct adopt *a, uint32_t value, uint32_t node, unsigned dept
         return fold_const_value(a->made, v->index, ONNX_NONE, ret, a->w->e) &&
                remember(a, value, *ret);
     uint32_t at = v->origin == ONNX_NONE ? 0 : a->at_dims->of_value[v->origin];
-    bool live = at && a->at_dims->values.items[at].kind != FV_CONST;
+    const struct fvalue *folded = &a->at_dims->values.items[at];
+    /* what only shapes were asked of is gone where they are numbers */
+    bool gone = folded->kind == FV_NODE && a->at_dims->nodes.items[folded->index].dead;
+    bool live = at && folded->kind != FV_CONST && !gone;
     bool whole = v->type == OT_INT64 || v->type == OT_INT32 || v->type == OT_BOOL;
     if (live)
         *ret = guest_value(a, at, v->origin, node);
@@ -505,6 +522,8 @@ static bool adopt_all(struct adopt *a)
         if (a->guest->nodes.items[i].dead)
             continue;
         a->partner[i] = find_partner(a, i);
+        if (a->partner[i])
+            a->used[a->partner[i] - 1] = 1;
         if (!a->done[i] && a->partner[i] && !adopt_node(a, i, a->partner[i] - 1))
             return false;
     }
@@ -571,9 +590,10 @@ static void host_done(struct adopt *a)
     a->touched.items = NULL;
     a->touched.count = a->touched.capacity = 0;
     free(a->above);
+    free(a->used);
     a->bind = a->node_of = a->twin = a->next = a->partner = a->memo = NULL;
     a->codes = NULL;
-    a->above = NULL;
+    a->above = a->used = NULL;
 }
 
 static bool try_host(struct adopt *a, const struct fgraph *host)
@@ -675,7 +695,7 @@ static bool adopt_guest(struct work *w, uint32_t guest)
         tried |= (uint64_t)1 << host;
         ok = (round > 1 || own_dims(&a)) && try_host(&a, w->models[host].g);
     }
-    ok = ok && (!a.made || !a.nodes.count || finish(&a));
+    ok = ok && (!a.made || !a.nodes.count || (finish(&a) && fold_merge(a.made, w->e)));
     if (ok && a.made && a.nodes.count && POOL_ADD(w->spare, 1, ONNX_NODES_MAX, "graphs", w->e)) {
         w->spare.items[w->spare.count - 1] = w->models[guest].g; /* constants may come from it */
         w->models[guest].g = a.made;

@@ -230,10 +230,19 @@ static bool node_key(const struct fgraph *g, const struct fnode *n, uint64_t **r
     return true;
 }
 
-static bool random_op(const struct gnode *n)
+static bool random_op(struct span op)
 {
-    return n->op.size >= 6 && (memcmp(n->op.data, "Random", 6) == 0 ||
-                               span_is(n->op, "Multinomial") || span_is(n->op, "Bernoulli"));
+    return op.size >= 6 && (memcmp(op.data, "Random", 6) == 0 || span_is(op, "Multinomial") ||
+                            span_is(op, "Bernoulli") || span_is(op, "Dropout"));
+}
+
+/* With shapes known, nodes may only be equal because of them: adopt.c tells these apart. */
+static bool equal_by_shapes(const struct fgraph *g, const struct fnode *n)
+{
+    bool numbers = false;
+    for (uint32_t i = 0; g->at && i < n->in_count; i++)
+        numbers |= fnode_in(g, n, i)->kind == FV_CONST && fnode_in(g, n, i)->type == OT_INT64;
+    return numbers;
 }
 
 /* Makes the node, or finds the equal one that is there; its outputs get their values. */
@@ -244,7 +253,7 @@ static bool place_node(struct fgraph *g, uint32_t node, struct fnode *f, struct 
     uint64_t *key;
     if (!node_key(g, f, &key, e))
         return false;
-    bool unique = random_op(n), ok = true;
+    bool unique = random_op(n->op) || equal_by_shapes(g, f), ok = true;
     if (unique) { /* two dice are never one */
         uint64_t dice[2] = {UINT64_MAX, at};
         ok = intern_id(&g->same, dice, sizeof(dice), &same, e);
@@ -411,6 +420,44 @@ static bool build_node(struct fgraph *g, uint32_t node, struct err *e)
     uint32_t extra[4], extras;
     return signature_of(g, node, &f.sig, extra, &extras, e) &&
            add_inputs(g, node, &f, extra, extras, e) && place_node(g, node, &f, e);
+}
+
+bool fold_merge(struct fgraph *g, struct err *e)
+{
+    uint32_t *to = calloc(g->values.count + 1u, sizeof(*to));
+    bool ok = to || err_set(e, ERR_MEMORY, "graph: no memory");
+    struct intern same = {0};
+    POOL(uint32_t) first = {0};
+    for (uint32_t i = 0; ok && i < g->values.count; i++)
+        to[i] = i;
+    for (uint32_t i = 0; ok && i < g->nodes.count; i++) {
+        struct fnode *n = &g->nodes.items[i];
+        uint64_t *key;
+        uint32_t had = same.count, id;
+        for (uint32_t k = 0; k < n->in_count; k++)
+            g->edges.items[n->in_first + k] = to[g->edges.items[n->in_first + k]];
+        if (n->dead || random_op(g->known->sigs.items[n->sig].op))
+            continue;
+        ok = node_key(g, n, &key, e);
+        ok = ok && intern_id(&same, key, (n->in_count + 1u) * sizeof(*key), &id, e);
+        free(ok ? key : NULL);
+        if (ok && id == had && (ok = POOL_ADD(first, 1, ONNX_NODES_MAX, "nodes", e)))
+            first.items[id] = i;
+        if (!ok || id == had)
+            continue;
+        const struct fnode *old = &g->nodes.items[first.items[id]];
+        for (uint32_t k = 0; k < n->out_count && k < old->out_count; k++)
+            to[g->edges.items[n->out_first + k]] = g->edges.items[old->out_first + k];
+        n->dead = true;
+    }
+    for (uint32_t i = 0; ok && i < g->m->values.count; i++)
+        g->of_value[i] = to[g->of_value[i]];
+    for (size_t i = 0; ok && i < g->m->output_count; i++)
+        g->outputs[i] = to[g->outputs[i]];
+    intern_done(&same);
+    free(first.items);
+    free(to);
+    return ok;
 }
 
 /* ---- shapes ---- */

@@ -97,6 +97,8 @@ struct fold_at {
 bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, struct fgraph **ret,
                 struct err *e);
 void fold_free(struct fgraph *g);
+/* Equal nodes over equal inputs become one. */
+bool fold_merge(struct fgraph *g, struct err *e);
 void known_done(struct known *k);
 
 static inline const struct fvalue *fnode_in(const struct fgraph *g, const struct fnode *n,

@@ -176,6 +176,23 @@ def shapes() -> None:
         net.save(name, {"x": [batch, length, 8]}, {"y": [batch, rows, 6]})
 
 
+def masks() -> None:
+    """A mask that each layer cuts to its own length: three nodes of a dynamic export, which numbers make one."""
+    for name, length, number in [("mask_dynamic", "length", False), ("mask_length", 5, False), ("mask_number", 5, True)]:
+        net = Net()
+        zero, one = (net.const(np.array([i], np.int64)) for i in (0, 1))
+        x = net.add("MatMul", "x", net.const(weight(100, 8, D)))
+        mask = net.add("Softmax", net.add("MatMul", x, net.const(weight(101, D, 1))), axis=1)
+        for i in range(3):
+            turned = net.add("Transpose", net.add("MatMul", x, net.const(weight(110 + i, D, D))), perm=[0, 2, 1])
+            end = net.add("Unsqueeze", net.add("Gather", net.add("Shape", turned), net.const(np.array(2, np.int64))), zero)
+            if number:
+                end = net.const(np.array([5], np.int64))
+            x = net.add("Add", net.add("MatMul", x, net.const(weight(120 + i, D, D))), net.add("Slice", mask, zero, end, one))
+        net.head(x, 750, 6, "y")
+        net.save(name, {"x": ["batch", length, 8]}, {"y": ["batch", length, 6]})
+
+
 def apart() -> None:
     """Two products of one weight that a node takes apart: weights are never the result of a module."""
     net = Net()
@@ -509,6 +526,7 @@ def main() -> None:
     towers()
     decoders()
     shapes()
+    masks()
     apart()
     convolutions()
     bindings()

@@ -98,6 +98,18 @@ static void shares_with_what_is_fixed(void **state)
     assert_true(saved < all / 2);
 }
 
+/* One number for three lengths that the dynamic export computes each for itself: see masks(). */
+static void shares_what_numbers_make_one(void **state)
+{
+    (void)state;
+    uint64_t all = ENTRY + 24 * 4 + 3 * 24 * 24 * 4 + 24 * 6 * 4, numbers = 128;
+    uint64_t turned = 3 * 24 * 24 * 4; /* asked for their shapes only: gone where these are fixed */
+    uint64_t saved = saved_by("mask_dynamic", "mask_number");
+    assert_in_range(saved, all, all + turned + numbers);
+    saved = saved_by("mask_dynamic", "mask_length");
+    assert_in_range(saved, all, all + turned + numbers);
+}
+
 /* Fixed, and other heads or weights: not a byte more than two dynamic ones would share. */
 static void shares_nothing_fixed_that_differs(void **state)
 {
@@ -385,6 +397,7 @@ int main(void)
         cmocka_unit_test(shares_what_stands_behind_a_difference),
         cmocka_unit_test(shares_layers_in_another_order),
         cmocka_unit_test(shares_with_what_is_fixed),
+        cmocka_unit_test(shares_what_numbers_make_one),
         cmocka_unit_test(shares_nothing_fixed_that_differs),
         cmocka_unit_test(shares_folded_batch_norms),
         cmocka_unit_test(shares_nothing_that_differs),
