@@ -20,6 +20,7 @@
 #define SWAP_MODULES_MAX 400u
 #define WIDE_CELLS 4096u /* modules x devices from which a module tries few devices only */
 #define WIDE_DEVICES 6u
+#define RANDOM_STEP 0x9e3779b97f4a7c15u /* between the seeds of several runs */
 #define STARTS_SMALL 120u
 #define STARTS_MIDDLE 8u
 #define STARTS_LARGE 1u
@@ -330,7 +331,7 @@ bool local_search(struct search *s, uint64_t starts, struct err *e)
     const struct plan_instance *in = s->in;
     size_t cells = (size_t)in->module_count * in->device_count;
     uint32_t each = s->replicas ? PLAN_REPLICAS_MAX : 4;
-    struct local l = {.s = s, .random = s->o->seed};
+    struct local l = {.s = s, .random = s->o->seed + s->local_runs++ * RANDOM_STEP};
     uint64_t end = s->evals_end, own = default_evals(s);
     for (uint32_t m = 0; m < in->module_count; m++)
         each = s->pinned[m].count + 2 > each ? s->pinned[m].count + 2 : each;

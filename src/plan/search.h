@@ -22,10 +22,11 @@ struct search {
     uint32_t *order; /* modules by falling work, ties in instance order */
     bool replicas;   /* more than one place per module is allowed */
     enum plan_stopped stopped;
-    uint64_t evals_end; /* v.count at which the method stops; UINT64_MAX: never */
-    uint64_t asked;     /* v.count when stop was last asked */
-    double bound;       /* proven; -INFINITY: none */
-    bool complete;      /* the whole space has been searched or ruled out */
+    uint64_t evals_end;  /* v.count at which the method stops; UINT64_MAX: never */
+    uint64_t local_runs; /* of local_search(): each has random numbers of its own */
+    uint64_t asked;      /* v.count when stop was last asked */
+    double bound;        /* proven; -INFINITY: none */
+    bool complete;       /* the whole space has been searched or ruled out */
 };
 
 bool search_init(struct search *s, const struct plan_instance *in, const struct plan_options *o,
@@ -75,6 +76,8 @@ bool local_search(struct search *s, uint64_t starts, struct err *e);
 bool exact_search(struct search *s, struct err *e);
 
 /* ---- auto.c ---- */
+/* What makes a weak bound cut early: a short local search, where the bound is weak. */
+bool search_before_tree(struct search *s, struct err *e);
 bool auto_search(struct search *s, struct err *e);
 
 /* ---- bound.c ---- */

@@ -68,7 +68,7 @@ static bool run_method(struct search *s, struct err *e)
     case PLAN_LOCAL:
         return greedy_best(s, e) && local_search(s, 0, e);
     case PLAN_EXACT:
-        return greedy_best(s, e) && exact_search(s, e);
+        return greedy_best(s, e) && search_before_tree(s, e) && exact_search(s, e);
     case PLAN_AUTO:
         return auto_search(s, e);
     default:
