@@ -112,14 +112,16 @@ static bool place(struct attempt *a, const bool *banned, struct err *e)
             return err_set(e, ERR_NO_PLACE, "module %.12s: is not in the routing table",
                            c->module.hex);
         double bytes = sources(a, c, x->item, self, from, &count);
-        x->device = route_choose(f->gateway, f->table, x->module, from, count, bytes, banned, e);
+        double runs = c->generate ? load_mean_steps(f->gateway->load) : 1;
+        x->device =
+            route_choose(f->gateway, f->table, x->module, from, count, bytes, runs, banned, e);
         if (x->device < 0) {
             a->unplaced = x->module;
             return false;
         }
         for (uint32_t r = 0; r < x->module->replica_count; r++)
             if ((int)x->module->replicas[r].device == x->device)
-                x->expected_ms = x->module->replicas[r].run_ms;
+                x->expected_ms = runs * x->module->replicas[r].run_ms;
         load_begin(f->gateway->load, f->table->devices[x->device].id, x->expected_ms);
     }
     return true;
@@ -300,6 +302,24 @@ static void note_span(const struct attempt *a, const struct instance *x, const s
     trace_add(f->trace, &s);
 }
 
+/* What a call's end says about the device; its work is under way no more. */
+static void note_load(struct flight *f, struct instance *x)
+{
+    struct load *l = f->gateway->load;
+    const char *device = f->table->devices[x->device].id;
+    load_end(l, device, x->expected_ms);
+    x->expected_ms = 0;
+    if (x->ok) {
+        load_worked(l, device);
+        if (!x->answer.times.cached)
+            load_waited(l, device, x->answer.times.queue_ms);
+        if (x->answer.tokens > 0)
+            load_steps(l, x->answer.tokens);
+    } else if (x->error.code == ERR_GONE) {
+        load_failed(l, f->table->devices[x->to_blame].id);
+    }
+}
+
 static void run_instance(struct attempt *a, struct instance *x)
 {
     struct flight *f = a->flight;
@@ -316,14 +336,9 @@ static void run_instance(struct attempt *a, struct instance *x)
     note_span(a, x, m, start);
     call_clear(m);
     free(m);
-    if (x->ok) {
-        load_worked(f->gateway->load, f->table->devices[x->device].id);
-    } else {
-        if (x->error.code == ERR_GONE)
-            load_failed(f->gateway->load, f->table->devices[x->to_blame].id);
-        if (!atomic_exchange(&a->failed, true))
-            cancel_fire(a->cancel);
-    }
+    note_load(f, x);
+    if (!x->ok && !atomic_exchange(&a->failed, true))
+        cancel_fire(a->cancel);
 }
 
 static void *work(void *attempt)

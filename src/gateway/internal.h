@@ -41,9 +41,10 @@ void book_unref(struct book *b);
 int book_model(const struct book *b, const char *name);
 
 /* route.c: a device of the table for a call.  from: devices that send it tensors (indexes),
- * bytes: how much in all.  banned: one flag per device.  -1 with e set: none is left. */
+ * bytes: how much in all.  runs: of the module, for this call.  banned: one flag per device.  -1 with e set: none is left. */
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
-                 const int *from, int from_count, double bytes, const bool *banned, struct err *e);
+                 const int *from, int from_count, double bytes, double runs, const bool *banned,
+                 struct err *e);
 /* For how many ms since it came a request may wait for the module to get a place, by the next table
  * or from a device that comes back: ROUTE_LOAD_MS while places are worked out or it is on its way to
  * one, ROUTE_NOTICE_MS while the coordinator may not have noticed yet that a device is gone, else 0. */

@@ -11,6 +11,8 @@
 struct row {
     char device[WIRE_ID_MAX];
     double pending_ms;
+    double waited_ms;  /* by the last call that was answered, */
+    int64_t waited_ns; /* and when that was */
     int64_t shun_until_ns;
     int64_t down_ns, failed_ns; /* first and last failure since the last answer; 0: none */
 };
@@ -19,7 +21,10 @@ struct load {
     struct monitor lock;
     struct row rows[WIRE_DEVICES_MAX];
     int count;
+    double steps; /* mean of generations of late; 0: none yet */
 };
+
+#define STEPS_WEIGHT 0.2 /* of the newest generation in the mean */
 
 struct load *load_new(void)
 {
@@ -68,12 +73,39 @@ void load_end(struct load *l, const char *device, double ms)
     add(l, device, -ms);
 }
 
-double load_pending_ms(struct load *l, const char *device)
+void load_waited(struct load *l, const char *device, double queue_ms)
 {
     monitor_lock(&l->lock);
-    double ms = row(l, device)->pending_ms;
+    struct row *r = row(l, device);
+    r->waited_ms = queue_ms;
+    r->waited_ns = clock_now_ns();
     monitor_unlock(&l->lock);
-    return ms;
+}
+
+double load_queue_ms(struct load *l, const char *device, double lanes)
+{
+    monitor_lock(&l->lock);
+    const struct row *r = row(l, device);
+    double own = r->pending_ms / lanes, waited = r->waited_ms;
+    int64_t since = r->waited_ns;
+    monitor_unlock(&l->lock);
+    double all = waited > 0 ? waited - clock_ms_since(since) : 0;
+    return all > own ? all : own;
+}
+
+void load_steps(struct load *l, double steps)
+{
+    monitor_lock(&l->lock);
+    l->steps = l->steps > 0 ? (1 - STEPS_WEIGHT) * l->steps + STEPS_WEIGHT * steps : steps;
+    monitor_unlock(&l->lock);
+}
+
+double load_mean_steps(struct load *l)
+{
+    monitor_lock(&l->lock);
+    double steps = l->steps;
+    monitor_unlock(&l->lock);
+    return steps > 1 ? steps : 1;
 }
 
 void load_failed(struct load *l, const char *device)

@@ -1,4 +1,4 @@
-/* load.h - what this gateway has under way on each device, and which devices just failed.
+/* load.h - what is under way on each device as far as this gateway knows, and which just failed.
  *
  * Part of the expected finish of a call: work that is already there comes first.
  * Threads: any. */
@@ -19,8 +19,17 @@ void load_free(struct load *l);
 void load_begin(struct load *l, const char *device, double ms);
 void load_end(struct load *l, const char *device, double ms);
 
-/* ms of work under way there. */
-double load_pending_ms(struct load *l, const char *device);
+/* A call that was answered had waited for a lane there: the only thing that tells of other
+ * gateways' work. */
+void load_waited(struct load *l, const char *device, double queue_ms);
+
+/* ms until a lane is free there for one more call: this gateway's work under way over the lanes, or
+ * what the last call waited less the time since, whichever is more. */
+double load_queue_ms(struct load *l, const char *device, double lanes);
+
+/* A generation had so many steps; the mean of late, 1 before the first. */
+void load_steps(struct load *l, double steps);
+double load_mean_steps(struct load *l);
 
 /* The device could not be reached, or broke; or it has answered. */
 void load_failed(struct load *l, const char *device);

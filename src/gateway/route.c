@@ -1,6 +1,6 @@
 /* route.c - which replica runs a call: the one with the least expected finish.
  *
- * finish = work of this gateway that is under way there + transfer of the inputs + the run, as
+ * finish = work that is under way there (gateway/load.h) + transfer of the inputs + the runs, as
  * measured.  Devices that just could not be reached come last, those banned for this request never. */
 #include "gateway/internal.h"
 
@@ -61,7 +61,8 @@ int route_hope_ms(struct gateway *g, const struct table *t, const struct table_m
 }
 
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
-                 const int *from, int from_count, double bytes, const bool *banned, struct err *e)
+                 const int *from, int from_count, double bytes, double runs, const bool *banned,
+                 struct err *e)
 {
     int best = -1;
     double best_ms = 0;
@@ -71,8 +72,8 @@ int route_choose(struct gateway *g, const struct table *t, const struct table_mo
         if (!r->serving || !d->alive || banned[r->device])
             continue;
         double lanes = d->lanes ? d->lanes : 1;
-        double ms = load_pending_ms(g->load, d->id) / lanes +
-                    inputs_ms(t, from, from_count, (int)r->device, bytes) + r->run_ms +
+        double ms = load_queue_ms(g->load, d->id, lanes) +
+                    inputs_ms(t, from, from_count, (int)r->device, bytes) + runs * r->run_ms +
                     (load_shunned(g->load, d->id) ? SHUNNED_MS : 0);
         if (best < 0 || ms < best_ms) {
             best = (int)r->device;

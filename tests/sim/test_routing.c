@@ -243,6 +243,34 @@ static void who_can_t_be_delivered_to_is_replaced(void **state)
     sim_reply_clear(&asking.reply);
 }
 
+/* A lane that others keep busy: a gateway hears of it by what its own call waited there. */
+static void a_queue_of_others_is_gone_round(void **state)
+{
+    (void)state;
+    struct sim_block block;
+    struct sim_asking asking;
+    struct sim_sum m = two_heads(1, &block);
+    sim_ask_start(&s, &asking, 0, "sum", "one two");
+    sim_wait_lanes(&s, 1, 1, 1);
+    for (int i = 0; i < 3; i++) /* it waits for some heartbeats */
+        assert_int_equal(sim_runs(&s, 1, m.head), 0);
+    sim_unblock(&block);
+    sim_ask_end(&asking);
+    assert_sum(&asking.reply);
+    assert_non_null(strstr(asking.reply.devices, "d1"));
+    struct sim_reply next = sim_ask(&s, 0, "sum", "one two", NULL);
+    assert_sum(&next);
+    json_t *trace = sim_trace(&s, 0, next.request);
+    assert_true(on_device(span_of(trace, "head", 1), "d2"));
+    json_decref(trace);
+    struct sim_reply other = sim_ask(&s, 2, "sum", "one two", NULL); /* has not heard of it */
+    assert_sum(&other);
+    assert_non_null(strstr(other.devices, "d1"));
+    sim_reply_clear(&asking.reply);
+    sim_reply_clear(&next);
+    sim_reply_clear(&other);
+}
+
 static void a_client_that_leaves_cancels(void **state)
 {
     (void)state;
@@ -350,6 +378,7 @@ int main(void)
         cmocka_unit_test_teardown(a_stopped_device_is_replaced, stop_fleet),
         cmocka_unit_test_teardown(no_replica_left_is_said, stop_fleet),
         cmocka_unit_test_teardown(who_can_t_be_delivered_to_is_replaced, stop_fleet),
+        cmocka_unit_test_teardown(a_queue_of_others_is_gone_round, stop_fleet),
         cmocka_unit_test_teardown(a_client_that_leaves_cancels, stop_fleet),
         cmocka_unit_test_teardown(overload_is_503, stop_fleet),
         cmocka_unit_test_teardown(a_table_is_swapped_in_mid_flight, stop_fleet),

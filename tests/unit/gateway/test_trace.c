@@ -1,6 +1,5 @@
 /* Traces: spans are kept for the last requests, read while others write.  label: threads */
 #include "base/sync.h"
-#include "gateway/load.h"
 #include "gateway/trace.h"
 #include "lib/cmocka.h"
 
@@ -66,27 +65,9 @@ static void the_ring_forgets_the_oldest(void **state)
     traces_free(ring);
 }
 
-static void load_counts(void **state)
-{
-    (void)state;
-    struct load *l = load_new();
-    load_begin(l, "a", 5);
-    load_begin(l, "a", 2);
-    assert_true(load_pending_ms(l, "a") == 7);
-    assert_true(load_pending_ms(l, "b") == 0);
-    load_end(l, "a", 5);
-    load_end(l, "a", 2);
-    assert_true(load_pending_ms(l, "a") == 0);
-    assert_false(load_shunned(l, "a"));
-    load_failed(l, "a");
-    assert_true(load_shunned(l, "a"));
-    load_free(l);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(spans_and_devices),
-                                       cmocka_unit_test(the_ring_forgets_the_oldest),
-                                       cmocka_unit_test(load_counts)};
+                                       cmocka_unit_test(the_ring_forgets_the_oldest)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
