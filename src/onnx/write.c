@@ -337,6 +337,30 @@ static bool as_initialiser(const struct writer *w, uint32_t node, uint32_t *ret_
 
 /* ---- the model ---- */
 
+static bool is_input_dim(const struct onnx *m, struct span name)
+{
+    for (size_t i = 0; i < m->input_count; i++)
+        for (int k = 0; k < m->inputs[i].shape.rank; k++)
+            if (m->inputs[i].shape.dims[k] < 0 && span_is(name, onnx_dim_param(m, false, i, k)))
+                return true;
+    return false;
+}
+
+/* An input's dim that the exporter names as one of this value's. */
+static bool said_dim(const struct writer *w, struct buf *dim, uint32_t value, int k)
+{
+    const struct fvalue *v = &w->g->values.items[value];
+    struct span params[ONNX_RANK_MAX] = {{0}};
+    int64_t dims[ONNX_RANK_MAX];
+    int type, rank;
+    if (v->origin == ONNX_NONE || !w->m->values.items[v->origin].type.size ||
+        !onnx_tensor_type(w->m->values.items[v->origin].type, &type, &rank, dims, params) ||
+        rank != v->rank || !params[k].size || !is_input_dim(w->m, params[k]))
+        return false;
+    emit_bytes(dim, 2, params[k].data, params[k].size);
+    return true;
+}
+
 /* Dims that are equal in the whole model keep one name, the exporter's where it has one: the
  * runtime decides by them what it may fuse. */
 static void name_dim(const struct writer *w, struct buf *dim, uint32_t value, int k,
@@ -345,6 +369,8 @@ static void name_dim(const struct writer *w, struct buf *dim, uint32_t value, in
     const struct fgraph *g = w->g;
     uint64_t id = g->values.items[value].names[k];
     char text[24];
+    if (said_dim(w, dim, value, k))
+        return;
     for (size_t i = 0; id && i < w->m->input_count; i++) {
         uint32_t input = g->of_value[w->m->refs.items[w->m->graphs.items[ONNX_MAIN].in_first + i]];
         for (int j = 0; j < g->values.items[input].rank; j++)
