@@ -85,15 +85,19 @@ static bool new_class(struct work *w, const struct wmodel *m, const struct fnode
     *c = (struct wclass){.sig = n->sig, .weight = const_bytes(w, m->g, n), .region = NO_REGION};
     const struct fsig *s = &w->known.sigs.items[n->sig];
     bool shape_only = s->plain && (span_is(s->op, "Shape") || span_is(s->op, "Size"));
+    bool heavy = has_table(w, m->g, n); /* it, or what it is computed from */
     for (uint32_t i = 0; i < n->in_count && !shape_only; i++) {
         uint64_t code = key[2 + i];
-        if (code >> 62 == CODE_LEAF >> 62)
+        if (code >> 62 == CODE_LEAF >> 62) {
             c->depends = true;
-        else if (code >> 62 == CODE_NODE >> 62)
-            c->depends |= w->classes.items[(code & CODE_MASK) >> CODE_SLOT_BITS].depends;
+        } else if (code >> 62 == CODE_NODE >> 62) {
+            const struct wclass *maker = &w->classes.items[(code & CODE_MASK) >> CODE_SLOT_BITS];
+            c->depends |= maker->depends;
+            heavy |= !maker->light;
+        }
     }
     c->spatial = n->out_count && m->g->values.items[m->g->edges.items[n->out_first]].rank >= 4;
-    c->light = !c->depends && !has_table(w, m->g, n);
+    c->light = !c->depends && !heavy;
     /* what stays when the inputs that are no constants are taken out */
     uint64_t *local = malloc((n->in_count + 2u) * sizeof(*local));
     if (!local)

@@ -248,9 +248,13 @@ static void cast(struct ictx *c)
 static const struct infer_row element_rows[] = {
     {"Abs", same},
     {"Acos", same},
+    {"Acosh", same},
     {"Asin", same},
+    {"Asinh", same},
     {"Atan", same},
+    {"Atanh", same},
     {"BatchNormalization", same},
+    {"BitwiseNot", same},
     {"Ceil", same},
     {"Celu", same},
     {"Clip", same},
@@ -338,6 +342,7 @@ static const struct infer_row element_rows[] = {
     {"BitShift", binary},
     {"BitwiseAnd", binary},
     {"BitwiseOr", binary},
+    {"BitwiseXor", binary},
     {"Where", where},
     {"Cast", cast},
     {"CastLike", cast},
@@ -347,7 +352,7 @@ static const struct infer_row element_rows[] = {
 infer_fn infer_find(const struct gnode *n)
 {
     const struct infer_row *tables[] = {element_rows, infer_move_rows, infer_net_rows,
-                                        infer_ms_rows};
+                                        infer_ms_rows, infer_rare_rows};
     if (n->function != ONNX_NONE)
         return NULL;
     for (size_t t = 0; t < sizeof(tables) / sizeof(*tables); t++)
@@ -401,27 +406,48 @@ static void content(struct ictx *c, const struct gtensor *t, struct ivalue *v)
     }
 }
 
-/* A node with sub-graphs: what its first one says of its outputs (Loop and Scan: state, then lists
- * with one more dim; their shapes are not said). */
+static void run_graph(struct ictx *c, const struct ggraph *g);
+
+/* What two branches agree on. */
+static struct ivalue agreed(struct ivalue one, const struct ivalue *two)
+{
+    if (one.type != two->type)
+        one.type = OT_NONE;
+    if (one.rank != two->rank)
+        one.rank = -1;
+    for (int i = 0; i < one.rank; i++)
+        if (one.dims[i] != two->dims[i])
+            one.dims[i] = -1;
+    one.has = false;
+    return one;
+}
+
+/* A node with sub-graphs.  If: what its branches agree on.  Loop and Scan (state, then lists with
+ * one more dim): only the types that the first one says, its shapes may change from round to
+ * round. */
 static void from_branch(struct ictx *c)
 {
+    bool branch = onnx_is_op(c->n, "If"), first = true;
+    uint32_t skip = span_is(c->n->op, "Loop") ? 1 : 0;
     for (uint32_t i = 0; i < c->n->attr_count; i++) {
         const struct gattr *a = &c->m->attrs.items[c->n->attr_first + i];
-        if (a->type != AT_GRAPH)
+        if (a->type != AT_GRAPH || (!branch && !first))
             continue;
         const struct ggraph *g = &c->m->graphs.items[a->first];
-        bool branch = span_is(c->n->op, "If");
-        uint32_t skip = span_is(c->n->op, "Loop") ? 1 : 0;
+        struct ictx inner = *c;
+        if (branch)
+            run_graph(&inner, g);
         for (uint32_t k = 0; k < c->n->out_count && k + skip < g->out_count; k++) {
             struct ivalue *out = ictx_out(c, k);
-            struct ivalue said = {.rank = -1};
-            take_said(c->m->values.items[c->m->refs.items[g->out_first + k + skip]].type, &said);
+            uint32_t id = c->m->refs.items[g->out_first + k + skip];
+            struct ivalue value = branch ? c->f->values[id] : (struct ivalue){.rank = -1};
+            take_said(c->m->values.items[id].type, &value);
             if (out && branch)
-                *out = said;
+                *out = agreed(first ? value : *out, &value);
             else if (out)
-                out->type = said.type;
+                out->type = value.type;
         }
-        return;
+        first = false;
     }
 }
 
@@ -439,6 +465,17 @@ static void run_node(struct ictx *c)
     }
 }
 
+/* The nodes of a graph.  A branch has one node that it belongs to: each is run once; how deep they
+ * nest the reader limits. */
+static void run_graph(struct ictx *c, const struct ggraph *g)
+{
+    for (uint32_t i = 0; i < g->node_count; i++) {
+        c->n = &c->m->nodes.items[g->node_first + i];
+        if (!onnx_is_op(c->n, "Constant"))
+            run_node(c);
+    }
+}
+
 bool infer_run(const struct onnx *m, const int64_t *dims, struct infer *ret, struct err *e)
 {
     struct infer f = {.values = calloc(m->values.count + 1, sizeof(*f.values))};
@@ -448,7 +485,7 @@ bool infer_run(const struct onnx *m, const int64_t *dims, struct infer *ret, str
     struct ictx c = {.m = m, .f = &f, .e = &memory};
     for (uint32_t i = 0; i < m->values.count; i++) {
         f.values[i].rank = -1;
-        if (m->values.items[i].graph == ONNX_MAIN && m->values.items[i].kind == VALUE_CONST)
+        if (m->values.items[i].kind == VALUE_CONST)
             content(&c, onnx_value_tensor(m, i), &f.values[i]);
     }
     for (size_t i = 0; i < m->input_count; i++) {
@@ -457,12 +494,7 @@ bool infer_run(const struct onnx *m, const int64_t *dims, struct infer *ret, str
         v->rank = m->inputs[i].shape.rank;
         memcpy(v->dims, dims + i * TENSOR_RANK_MAX, sizeof(v->dims));
     }
-    const struct ggraph *g = &m->graphs.items[ONNX_MAIN];
-    for (uint32_t i = 0; i < g->node_count; i++) {
-        c.n = &m->nodes.items[g->node_first + i];
-        if (!onnx_is_op(c.n, "Constant"))
-            run_node(&c);
-    }
+    run_graph(&c, &m->graphs.items[ONNX_MAIN]);
     if (memory.code != ERR_NONE) {
         infer_done(&f);
         return err_set(e, memory.code, "%s", memory.text);

@@ -57,14 +57,19 @@ int64_t ictx_int(double item); /* clamped */
 /* Elements; -1 if a dim is not known or the product is over 2^62. */
 int64_t ivalue_count(const struct ivalue *v);
 
-/* Shape functions by operator; NULL: none. infer_ops.c, infer_net.c */
+/* Shape functions by operator; NULL: none. infer_ops.c, infer_net.c,
+ * infer_rare.c */
 typedef void (*infer_fn)(struct ictx *c);
 struct infer_row {
     const char *op;
     infer_fn run;
 };
 infer_fn infer_find(const struct gnode *n);
-extern const struct infer_row infer_move_rows[], infer_net_rows[], infer_ms_rows[];
+extern const struct infer_row infer_move_rows[], infer_net_rows[], infer_ms_rows[],
+    infer_rare_rows[];
+
+/* infer_net.c: com.microsoft's Attention, whose name ai.onnx has for another operator. */
+void infer_ms_attention(struct ictx *c);
 
 /* Joins dims by the broadcasting rule; false when they do not fit. */
 bool infer_broadcast(struct ivalue *into, const struct ivalue *with);

@@ -317,7 +317,7 @@ const struct infer_row infer_net_rows[] = {
 
 /* com.microsoft Attention: x (batch, steps, in), weights (in, 3 x hidden) -> (batch, steps,
  * hidden) */
-static void ms_attention(struct ictx *c)
+void infer_ms_attention(struct ictx *c)
 {
     const struct ivalue *x = ictx_in(c, 0), *bias = ictx_in(c, 2);
     struct ivalue *y = ictx_out(c, 0);
@@ -391,8 +391,7 @@ static void ms_qlinear(struct ictx *c)
 }
 
 const struct infer_row infer_ms_rows[] = {
-    {"Attention", ms_attention},
-    {"QAttention", ms_attention},
+    {"QAttention", infer_ms_attention},
     {"MultiHeadAttention", ms_query},
     {"GroupQueryAttention", ms_query},
     {"EmbedLayerNormalization", ms_embed},

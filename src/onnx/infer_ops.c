@@ -106,14 +106,16 @@ static void gather(struct ictx *c)
     }
 }
 
-static void gather_like(struct ictx *c) /* GatherElements: the indices' shape */
+static void gather_like(struct ictx *c) /* GatherElements: the indices' shape, the data's rank */
 {
-    const struct ivalue *a, *at = ictx_in(c, 1);
-    struct ivalue *out;
-    if (!start(c, &a, &out) || !at)
+    const struct ivalue *a = ictx_in(c, 0), *at = ictx_in(c, 1);
+    struct ivalue *out = ictx_out(c, 0);
+    if (!a || !out)
         return;
-    out->rank = at->rank;
-    memcpy(out->dims, at->dims, sizeof(out->dims));
+    out->type = a->type;
+    out->rank = at && at->rank >= 0 ? at->rank : a->rank;
+    for (int i = 0; i < out->rank; i++)
+        out->dims[i] = at && at->rank >= 0 ? at->dims[i] : -1;
 }
 
 static void gather_nd(struct ictx *c)

@@ -6,9 +6,9 @@
  * A code says what a value is: a constant, a leaf (input or port) or an output of a class.  A port
  * is put on values by a token: who uses the value sees the token instead of the value's own code.
  *
- * A class is light when it depends on no input's content, only on shapes, and holds no table of
- * numbers: it belongs to no module; every module that uses it computes it again.  A class that is
- * `copied` is likewise computed again by each of its users. */
+ * A class is light when it depends on no input's content, only on shapes, and neither it nor what
+ * it is computed from holds a table of numbers: it belongs to no module; every module that uses it
+ * computes it again.  A class that is `copied` is likewise computed again by each of its users. */
 #pragma once
 #include "onnx/fold.h"
 #include "onnx/share.h"
