@@ -69,11 +69,9 @@ bool infer_broadcast(struct ivalue *into, const struct ivalue *with)
     for (int i = 0; i < rank; i++) {
         int a = i - (rank - into->rank), b = i - (rank - with->rank);
         int64_t x = a < 0 ? 1 : into->dims[a], y = b < 0 ? 1 : with->dims[b];
-        if (x > 1 && y > 1 && x != y) {
-            into->rank = -1;
-            return false;
-        }
         dims[i] = x == 1 ? y : y == 1 ? x : x < 0 ? y : x;
+        if (x > 1 && y > 1 && x != y)
+            dims[i] = -1;
     }
     into->rank = rank;
     memcpy(into->dims, dims, sizeof(dims[0]) * (size_t)rank);

@@ -71,7 +71,8 @@ extern const struct infer_row infer_move_rows[], infer_net_rows[], infer_ms_rows
 /* infer_net.c: com.microsoft's Attention, whose name ai.onnx has for another operator. */
 void infer_ms_attention(struct ictx *c);
 
-/* Joins dims by the broadcasting rule; false when they do not fit. */
+/* Joins dims by the broadcasting rule; false when a rank is not known.  A dim in which they do not
+ * fit is not known: dynamic dims of inputs are guesses, which may be too many for a table. */
 bool infer_broadcast(struct ivalue *into, const struct ivalue *with);
 
 /* ints of an attribute, or of input i (newer operator sets); count -1: neither there nor known. */

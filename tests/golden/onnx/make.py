@@ -193,6 +193,34 @@ def masks() -> None:
         net.save(name, {"x": ["batch", length, 8]}, {"y": ["batch", length, 6]})
 
 
+def rare() -> None:
+    """Layers between operators whose shapes no file says: an Einsum, an If that depends on a length only and an If
+    over what stands before it; a table that is cut to a length and multiplied before it is added. The heads differ."""
+    def choice(name: str, cond: str, yes: list[NodeProto], no: list[NodeProto]) -> NodeProto:
+        graphs = {f"{key}_branch": helper.make_graph(nodes, f"{name}_{key}", [], [helper.make_empty_tensor_value_info(nodes[-1].output[0])])
+                  for key, nodes in (("then", yes), ("else", no))}
+        return node("If", [cond], [name], name=name, **graphs)
+
+    def constant(name: str, seed: int) -> list[NodeProto]:
+        return [node("Constant", [], [name], value=numpy_helper.from_array(weight(seed, D), name))]
+
+    for name, width in (("rare_a", 5), ("rare_b", 7)):
+        net = Net()
+        axis = net.const(np.array([0], np.int64))
+        x = net.add("MatMul", "x", net.const(weight(60, 8, D)))
+        steps = net.add("Gather", net.add("Shape", x), net.const(np.array(1, np.int64)))
+        table = net.add("Slice", net.const(weight(61, 16, D)), axis, net.add("Unsqueeze", steps, axis), axis)
+        table = net.add("Unsqueeze", net.add("MatMul", table, net.const(weight(62, D, D))), axis)
+        x = net.add("Add", x, table)
+        seven = net.add("Equal", steps, net.const(np.array(7, np.int64)))
+        net.nodes.append(choice("by_length", seven, constant("yes", 63), constant("no", 64)))
+        x = net.add("Add", x, net.add("Unsqueeze", "by_length", axis))
+        net.nodes.append(choice("by_value", seven, [node("Relu", [x], ["bent"])], [node("Neg", [x], ["turned"])]))
+        x = net.add("Einsum", net.layer("by_value", 65), net.const(weight(70, D, D)), equation="bsd,de->bse")
+        net.add("MatMul", x, net.const(weight(71 + width, D, width)), out="y")
+        net.save(name, {"x": ["batch", "steps", 8]}, {"y": ["batch", "steps", width]})
+
+
 def apart() -> None:
     """Two products of one weight that a node takes apart: weights are never the result of a module."""
     net = Net()
@@ -528,6 +556,7 @@ def main() -> None:
     shapes()
     masks()
     apart()
+    rare()
     convolutions()
     bindings()
     forms()

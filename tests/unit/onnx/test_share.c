@@ -300,6 +300,25 @@ static void weights_are_no_results(void **state)
     found_done(&f);
 }
 
+/* What is known of no shape could not cross; what only depends on lengths would be parts of its own,
+ * with a way from the layers through them back to the layers. */
+static void rare_operators_do_not_part_layers(void **state)
+{
+    (void)state;
+    const char *names[] = {"rare_a", "rare_b"};
+    struct found f = find_in(2, names, 0);
+    assert_int_equal(f.share->module_count, 3);
+    assert_int_equal(f.share->models[0].call_count, 2);
+    const struct share_module *m = &f.share->modules[f.share->models[0].calls[0].module];
+    assert_int_equal(m->models, 3);
+    assert_int_equal(m->outputs[0].shape.rank, 3);
+    assert_int_equal(m->outputs[0].shape.dims[1], -1);
+    assert_int_equal(m->outputs[0].shape.dims[2], 24);
+    uint64_t all = ENTRY + (16 * 24 + 2 * 24 * 24 + 2 * 24) * 4 + LAYER, numbers = 128;
+    assert_in_range(f.share->unshared_bytes - f.share->shared_bytes, all, all + numbers);
+    found_done(&f);
+}
+
 static void small_gains_make_no_module(void **state)
 {
     (void)state;
@@ -409,6 +428,7 @@ int main(void)
         cmocka_unit_test(knows_which_input_goes_where),
         cmocka_unit_test(two_ports_are_not_one),
         cmocka_unit_test(weights_are_no_results),
+        cmocka_unit_test(rare_operators_do_not_part_layers),
         cmocka_unit_test(small_gains_make_no_module),
         cmocka_unit_test(writes_modules),
         cmocka_unit_test(near_misses_are_named),
