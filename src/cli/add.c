@@ -138,6 +138,11 @@ static void print_added(const json_t *o)
     printf("%s", json_array_size(moved) ? "\n" : "");
     if (note && *note)
         printf("cut alone, not together with the other models: %s\n", note);
+    const json_t *left_out = json_object_get(o, "uncompared");
+    for (size_t i = 0; i < json_array_size(left_out); i++)
+        printf("%s%s", i ? ", " : "not compared with these, too many have weights in common: ",
+               json_string_value(json_array_get(left_out, i)));
+    printf("%s", json_array_size(left_out) ? "\n" : "");
 }
 
 static int run_add(const struct args *a)

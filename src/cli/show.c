@@ -57,10 +57,14 @@ static int run_models(const struct args *a)
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *m = json_array_get(list, i);
         char tasks[CELL], modules[CELL], checked[CELL];
-        (void)snprintf(checked, sizeof(checked), "%s", str(m, "checked"));
+        (void)snprintf(checked, sizeof(checked), "%.60s", str(m, "checked"));
+        size_t n = strlen(checked);
         if (num(m, "difference") > 0)
-            (void)snprintf(checked, sizeof(checked), "%s, within %.3g", str(m, "checked"),
-                           num(m, "difference"));
+            n += (size_t)snprintf(checked + n, sizeof(checked) - n, ", within %.3g",
+                                  num(m, "difference"));
+        if (json_object_get(m, "uncompared"))
+            (void)snprintf(checked + n, sizeof(checked) - n, ", not compared with %zu models",
+                           json_array_size(json_object_get(m, "uncompared")));
         join_list(json_object_get(m, "tasks"), NULL, tasks);
         join_list(json_object_get(m, "modules"), "name", modules);
         const char *cells[] = {str(m, "name"),

@@ -76,8 +76,9 @@ static json_t *report(struct change *x, const char *name)
     for (int i = 1; i < x->count; i++)
         if (x->moves[i])
             json_array_append_new(moved, json_string(x->given[i]->name));
-    json_t *o = json_pack("{s:o*,s:o,s:o,s:s}", "model", m ? coord_model_json(c, m) : NULL,
-                          "modules", modules, "moved", moved, "note", x->note);
+    json_t *o =
+        json_pack("{s:o*,s:o,s:o,s:s,s:O}", "model", m ? coord_model_json(c, m) : NULL, "modules",
+                  modules, "moved", moved, "note", x->note, "uncompared", x->left_out);
     monitor_unlock(&c->lock);
     return o;
 }
@@ -110,7 +111,7 @@ void coord_handle_add(struct net_request *r, void *coord)
     const char *name;
     const void *data = net_request_body(r, &size);
     json_t *manifest = json_parse("model", data, size, &e);
-    struct change *x = manifest ? calloc(1, sizeof(*x)) : NULL;
+    struct change *x = manifest ? change_new(c) : NULL;
     if (!x) {
         json_decref(manifest);
         if (manifest)
@@ -118,7 +119,6 @@ void coord_handle_add(struct net_request *r, void *coord)
         net_reply_err(r, &e);
         return;
     }
-    x->coord = c;
     (void)pthread_mutex_lock(&c->change);
     bool ok = add(x, manifest, &name, &e);
     (void)pthread_mutex_unlock(&c->change);
@@ -126,8 +126,7 @@ void coord_handle_add(struct net_request *r, void *coord)
         net_reply_json(r, 200, report(x, name));
     else
         net_reply_err(r, &e);
-    change_clear(x);
-    free(x);
+    change_free(x);
     json_decref(manifest);
 }
 
@@ -166,9 +165,13 @@ static bool keep_blob(void *ctx, const char *digest, int64_t age_s)
     return age_s < UPLOAD_KEPT_S;
 }
 
-static bool remove_model(struct coord *c, const char *name, struct err *e)
+/* *constants: what the model had (coord/kin.h); NULL: not known; free(). */
+static bool remove_model(struct coord *c, const char *name, char **constants, struct err *e)
 {
     monitor_lock(&c->lock);
+    const struct model_entry *m = fleet_model(&c->fleet, name);
+    const char *text = m ? json_string_value(json_object_get(m->model, "constants")) : NULL;
+    *constants = text ? strdup(text) : NULL;
     bool ok = *name != STAGE_MARK ? fleet_remove_model(&c->fleet, name, e)
                                   : err_set(e, ERR_NOT_FOUND, "model '%.80s': there is none", name);
     if (ok)
@@ -180,17 +183,15 @@ static bool remove_model(struct coord *c, const char *name, struct err *e)
 }
 
 /* The model is gone; that others become whole again may fail without harm. */
-static void merge(struct coord *c)
+static void merge(struct coord *c, const char *constants)
 {
     struct err e;
-    struct change *x = calloc(1, sizeof(*x));
+    struct change *x = change_new(c);
     if (!x)
         return;
-    x->coord = c;
-    if (!change_merge(x, &e))
+    if (!change_merge(x, constants, &e))
         log_debug("coord", "after a removal: %s", e.text);
-    change_clear(x);
-    free(x);
+    change_free(x);
 }
 
 void coord_handle_remove(struct net_request *r, void *coord)
@@ -199,15 +200,17 @@ void coord_handle_remove(struct net_request *r, void *coord)
     struct err e = {0};
     const char *name = net_request_param(r, "name");
     (void)pthread_mutex_lock(&c->change);
-    bool ok = remove_model(c, name, &e);
+    char *constants;
+    bool ok = remove_model(c, name, &constants, &e);
     if (ok) {
-        merge(c);
+        merge(c, constants);
         monitor_lock(&c->lock);
         (void)blobs_sweep(c->blobs, keep_blob, &c->fleet);
         (void)blobs_sweep_modules(c->blobs, keep_blob, &c->fleet);
         monitor_unlock(&c->lock);
     }
     (void)pthread_mutex_unlock(&c->change);
+    free(constants);
     if (ok)
         net_reply_json(r, 200, json_pack("{s:s}", "removed", name));
     else

@@ -1,5 +1,6 @@
 /* change.c - the steps of a change. */
 #include "coord/change.h"
+#include "coord/kin.h"
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -28,49 +29,70 @@ static void step(const char *name)
 
 /* ---- reading -------------------------------------------------------------------------------- */
 
-/* The models of the registry that can be cut again: names and files, copied out of the lock. */
+/* The models of the registry that can be cut again, copied out of the lock. */
 static json_t *registry(struct coord *c)
 {
     json_t *list = json_array();
     monitor_lock(&c->lock);
     for (uint32_t i = 0; i < c->fleet.model_count; i++) {
-        json_t *files = json_object_get(c->fleet.models[i].model, "files");
+        const json_t *model = c->fleet.models[i].model;
+        json_t *files = json_object_get(model, "files");
         if (json_is_array(files))
-            json_array_append_new(
-                list, json_pack("{s:s,s:o,s:b}", "name", c->fleet.models[i].name, "files",
-                                json_deep_copy(files), "whole",
-                                json_is_true(json_object_get(c->fleet.models[i].model, "whole"))));
+            json_array_append_new(list,
+                                  json_pack("{s:s,s:o,s:b,s:O*}", "name", c->fleet.models[i].name,
+                                            "files", json_deep_copy(files), "whole",
+                                            json_is_true(json_object_get(model, "whole")),
+                                            "constants", json_object_get(model, "constants")));
     }
     monitor_unlock(&c->lock);
     return list;
 }
 
-static int files_of(const struct change *x)
+static int graphs_of(const json_t *row)
 {
+    const json_t *files = json_object_get(row, "files");
     int n = 0;
-    for (int i = 0; i < x->count; i++)
-        n += x->given[i]->source.file_count;
+    for (size_t i = 0; i < json_array_size(files); i++) {
+        const char *path = json_string_value(json_object_get(json_array_get(files, i), "path"));
+        n += path && given_is_graph(path);
+    }
     return n;
 }
 
-/* As many of the others as can be compared at once. */
-static bool read_registry(struct change *x, struct err *e)
+static bool read_one(struct change *x, const json_t *row, struct err *e)
+{
+    const char *name = json_string_value(json_object_get(row, "name"));
+    if (!given_read(x->coord, name, json_object_get(row, "files"), &x->given[x->count], e))
+        return err_prefix(e, "%s", name);
+    x->given[x->count++]->source.whole = json_is_true(json_object_get(row, "whole"));
+    return true;
+}
+
+/* Reads those of the others that have weights in common with these constants (coord/kin.h), in the
+ * registry's order, as many as can be compared at once.  NULL: with all. */
+static bool read_kin(struct change *x, const char *constants, struct err *e)
 {
     json_t *list = registry(x->coord);
-    bool ok = true;
-    for (size_t i = 0; ok && i < json_array_size(list) && x->count < CUT_SOURCES_MAX; i++) {
+    size_t count = json_array_size(list);
+    struct kin_model *models = calloc(count + 1, sizeof(*models));
+    int room = (int)SHARE_MODELS_MAX, left_out;
+    bool ok = models || err_set(e, ERR_MEMORY, "coordinator: no memory");
+    for (size_t i = 0; ok && i < count; i++) {
         const json_t *row = json_array_get(list, i);
-        const char *name = json_string_value(json_object_get(row, "name"));
-        ok = given_read(x->coord, name, json_object_get(row, "files"), &x->given[x->count], e);
-        if (ok)
-            x->given[x->count]->source.whole = json_is_true(json_object_get(row, "whole"));
-        if (ok && files_of(x) + x->given[x->count]->source.file_count > (int)SHARE_MODELS_MAX)
-            given_free(x->given[x->count]);
-        else if (ok)
-            x->count++;
-        else
-            err_prefix(e, "%s", name);
+        models[i].constants = json_string_value(json_object_get(row, "constants"));
+        models[i].files = graphs_of(row);
     }
+    for (int i = 0; i < x->count; i++)
+        room -= x->given[i]->source.file_count;
+    if (ok)
+        kin_choose(constants, models, count, room, &left_out);
+    for (size_t i = 0; ok && i < count; i++) {
+        if (models[i].mark == KIN_CHOSEN)
+            ok = read_one(x, json_array_get(list, i), e);
+        else if (models[i].mark == KIN_LEFT_OUT)
+            json_array_append(x->left_out, json_object_get(json_array_get(list, i), "name"));
+    }
+    free(models);
     json_decref(list);
     return ok;
 }
@@ -145,12 +167,17 @@ static bool write_modules(struct change *x, int model, struct err *e)
     return ok;
 }
 
-static bool cut_all(struct change *x, struct err *e)
+static bool find_cut(struct change *x, struct err *e)
 {
     struct cut_source *sources[CUT_SOURCES_MAX];
     for (int i = 0; i < x->count; i++)
         sources[i] = &x->given[i]->source;
-    if (!cut_find(sources, x->count, CUT_MIN_SHARE, &x->cut, e))
+    return x->cut || cut_find(sources, x->count, CUT_MIN_SHARE, &x->cut, e);
+}
+
+static bool cut_all(struct change *x, struct err *e)
+{
+    if (!find_cut(x, e))
         return false;
     take_known(x);
     for (int i = 0; i < x->count; i++) {
@@ -239,9 +266,16 @@ static bool stage_one(struct change *x, int model, struct err *e)
     json_object_set_new(o, "checked", json_string(c->pairwise ? "pairwise" : "whole"));
     if (c->difference > 0)
         json_object_set_new(o, "difference", json_real(c->difference));
+    const struct model_entry *old = fleet_model(&x->coord->fleet, x->given[model]->name);
+    json_t *left_out = old ? json_object_get(old->model, "uncompared") : x->left_out;
+    if (json_array_size(left_out))
+        json_object_set(o, "uncompared", left_out);
+    char *constants = kin_text(x->cut, model, e);
+    json_object_set_new(o, "constants", json_string(constants ? constants : ""));
     bool ok =
-        rows_of(x, o, &rows, &count, e) &&
+        constants && rows_of(x, o, &rows, &count, e) &&
         fleet_stage(&x->coord->fleet, x->given[model]->name, json_deep_copy(o), rows, count, e);
+    free(constants);
     free(rows);
     json_decref(o);
     return ok;
@@ -385,6 +419,19 @@ static bool run(struct change *x, struct err *e)
 
 /* ---- the whole ------------------------------------------------------------------------------ */
 
+/* The model by itself, and those that it may share with. */
+static bool read_all(struct change *x, struct err *e)
+{
+    char *constants = kin_text(x->cut, 0, e);
+    bool ok = constants && read_kin(x, constants, e);
+    free(constants);
+    if (x->count > 1) {
+        cut_free(x->cut);
+        x->cut = NULL;
+    }
+    return ok;
+}
+
 bool change_add(struct change *x, const char *name, json_t *files, struct err *e)
 {
     struct err first;
@@ -393,7 +440,9 @@ bool change_add(struct change *x, const char *name, json_t *files, struct err *e
         return false;
     x->given[0]->source.whole = x->whole;
     x->count = 1;
-    if (read_registry(x, &first) && run(x, &first))
+    if (!find_cut(x, e))
+        return false;
+    if (read_all(x, &first) && run(x, &first))
         return true;
     bool others = false;
     for (int i = 1; i < x->count; i++)
@@ -413,17 +462,30 @@ bool change_add(struct change *x, const char *name, json_t *files, struct err *e
     return run(x, e);
 }
 
-bool change_merge(struct change *x, struct err *e)
+bool change_merge(struct change *x, const char *constants, struct err *e)
 {
-    return read_registry(x, e) && (x->count == 0 || run(x, e));
+    return read_kin(x, constants, e) && (x->count == 0 || run(x, e));
 }
 
-void change_clear(struct change *x)
+struct change *change_new(struct coord *c)
 {
+    struct change *x = calloc(1, sizeof(*x));
+    if (x) {
+        x->coord = c;
+        x->left_out = json_array();
+    }
+    return x;
+}
+
+void change_free(struct change *x)
+{
+    if (!x)
+        return;
     cut_free(x->cut);
+    json_decref(x->left_out);
     pins_keep(&x->pinned);
     for (int i = 0; i < x->count; i++)
         given_free(x->given[i]);
-    *x = (struct change){0};
+    free(x);
     (void)malloc_trim(0); /* graphs are MiB of small blocks, and rarely come */
 }

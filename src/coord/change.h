@@ -1,6 +1,6 @@
 /* change.h - what models consist of, decided anew when one comes or goes.
  *
- * All models are cut together, so a model that comes may split modules of others further, and one
+ * Models with weights in common (coord/kin.h) are cut together, so a model that comes may split modules of others further, and one
  * that goes may make parts whole again.  The steps: read, cut, write new modules, check, measure,
  * stage (coord/fleet.h), plan, wait until everything new serves, commit.  Until the commit, which is
  * one transaction, all requests are answered as before; a failure or a crash before it leaves
@@ -27,11 +27,15 @@ struct change {
     struct cut *cut;             /* owned */
     bool moves[CUT_SOURCES_MAX]; /* takes a new form */
     struct checked checked[CUT_SOURCES_MAX];
+    json_t *left_out; /* names of models that it may share with, too many to compare; owned */
     char note[ERR_TEXT_MAX]; /* why a model was cut alone; empty: it was not */
 };
 
+struct change *change_new(struct coord *c); /* NULL: no memory */
+void change_free(struct change *x);         /* NULL is fine */
+
 /* name, files: of the model that comes. */
 bool change_add(struct change *x, const char *name, json_t *files, struct err *e);
-/* After a model went: makes whole again what no longer needs to be apart. */
-bool change_merge(struct change *x, struct err *e);
-void change_clear(struct change *x);
+/* After a model went that had these constants (coord/kin.h; NULL: not known): makes whole again what
+ * no longer needs to be apart. */
+bool change_merge(struct change *x, const char *constants, struct err *e);

@@ -100,6 +100,12 @@ static bool read_graph(struct coord *c, struct given *g, const char *path, const
     return true;
 }
 
+bool given_is_graph(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 5 && strcmp(path + n - 5, ".onnx") == 0;
+}
+
 static bool read_files(struct coord *c, struct given *g, struct err *e)
 {
     if (json_array_size(g->files) > GIVEN_FILES_MAX)
@@ -113,8 +119,8 @@ static bool read_files(struct coord *c, struct given *g, struct err *e)
         size_t n = strlen(path);
         if (!digest_valid(digest) || n == 0 || n > 255)
             return err_set(e, ERR_INVALID, "file '%.80s': bad digest or name", path);
-        bool graph = n > 5 && strcmp(path + n - 5, ".onnx") == 0;
-        if (!(graph ? read_graph(c, g, path, digest, e) : read_side_file(c, g, path, digest, e)))
+        if (!(given_is_graph(path) ? read_graph(c, g, path, digest, e)
+                                   : read_side_file(c, g, path, digest, e)))
             return false;
     }
     return true;

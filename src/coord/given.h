@@ -18,4 +18,6 @@ struct given {
 /* files: [{"path","digest"}], as in a manifest; all of them uploaded.  Errors name the file. */
 bool given_read(struct coord *c, const char *name, json_t *files, struct given **ret,
                 struct err *e);
+/* Whether a file of that path is a graph. */
+bool given_is_graph(const char *path);
 void given_free(struct given *g); /* NULL is fine */

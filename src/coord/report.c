@@ -37,10 +37,11 @@ json_t *coord_model_json(struct coord *c, const struct model_entry *m)
         json_array_append_new(
             modules, json_pack("{s:s,s:s}", "digest", m->modules[i].hex, "name", x ? x->name : ""));
     }
-    return json_pack("{s:s,s:o,s:o,s:b,s:O*,s:O*}", "name", m->name, "tasks", tasks_of(m),
+    return json_pack("{s:s,s:o,s:o,s:b,s:O*,s:O*,s:O*}", "name", m->name, "tasks", tasks_of(m),
                      "modules", modules, "ready", (int)servable(c, m), "checked",
                      json_object_get(m->model, "checked"), "difference",
-                     json_object_get(m->model, "difference"));
+                     json_object_get(m->model, "difference"), "uncompared",
+                     json_object_get(m->model, "uncompared"));
 }
 
 void coord_handle_models(struct net_request *r, void *coord)

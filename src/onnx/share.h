@@ -107,6 +107,17 @@ bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, st
                 struct err *e);
 void share_free(struct share *s);
 
+/* A constant of a canonical graph, by content: equal ones of two models have equal keys. */
+struct share_constant {
+    uint64_t key; /* the first 64 bits of its digest */
+    uint64_t bytes;
+};
+
+/* The distinct constants of model number i that take so many bytes or more, in order of key;
+ * *ret: free().  Models without any in common share nothing that holds weights. */
+bool share_constants(const struct share *s, size_t i, uint64_t least, struct share_constant **ret,
+                     size_t *count, struct err *e);
+
 /* Writes module number i to FOLDER/module.onnx and FOLDER/weights.bin (none when it has no constant
  * of 1 KiB and more); the folder must be there. */
 bool share_write(const struct share *s, size_t i, const char *folder, struct err *e);
