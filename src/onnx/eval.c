@@ -18,6 +18,7 @@ struct eval {
     const struct fconst *const *in;
     uint32_t in_count;
     struct fconst *out;
+    uint64_t limit; /* bytes of the result */
     struct err *e;
     bool failed; /* out of memory */
 };
@@ -65,6 +66,7 @@ static bool make(struct eval *v, uint64_t limit)
 {
     struct fconst *o = v->out;
     uint64_t count = 1;
+    limit = limit < v->limit ? limit : v->limit;
     if (width(o->type) == 0 || o->rank > ONNX_RANK_MAX)
         return false;
     for (int i = 0; i < o->rank; i++)
@@ -772,9 +774,10 @@ bool eval_can(const struct onnx *m, const struct gnode *n)
 }
 
 bool eval_node(const struct onnx *m, const struct gnode *n, const struct fconst *const *in,
-               uint32_t in_count, struct fconst *out, bool *ret_ok, struct err *e)
+               uint32_t in_count, uint64_t limit, struct fconst *out, bool *ret_ok, struct err *e)
 {
-    struct eval v = {.m = m, .n = n, .in = in, .in_count = in_count, .out = out, .e = e};
+    struct eval v = {
+        .m = m, .n = n, .in = in, .in_count = in_count, .limit = limit, .out = out, .e = e};
     *out = (struct fconst){0};
     int row = row_of(n);
     *ret_ok = row >= 0 && rows[row].run(&v);

@@ -158,7 +158,7 @@ static bool compute(struct fgraph *g, uint32_t node, struct fconst *out, bool *r
         err_set(e, ERR_MEMORY, "folding: no memory");
     ok = ok && const_inputs(g, n, in, heads, owned, e, &all);
     if (ok && all)
-        ok = eval_node(g->m, n, in, n->in_count, out, ret_ok, e);
+        ok = eval_node(g->m, n, in, n->in_count, g->one_max, out, ret_ok, e);
     for (uint32_t i = 0; owned && i < n->in_count; i++)
         free(owned[i]);
     free((void *)in);
@@ -324,6 +324,19 @@ static bool add_inputs(struct fgraph *g, uint32_t node, struct fnode *f, const u
     return true;
 }
 
+/* Steps to compute a node's result again when none is kept. */
+static unsigned depth_of(const struct fgraph *g, const struct gnode *n)
+{
+    unsigned most = 0;
+    for (uint32_t i = 0; i < n->in_count; i++) {
+        uint32_t id = g->m->refs.items[n->in_first + i];
+        const struct fvalue *v = &g->values.items[id == ONNX_NONE ? 0 : g->of_value[id]];
+        if (v->kind == FV_CONST && g->known->consts.items[v->index].depth > most)
+            most = g->known->consts.items[v->index].depth;
+    }
+    return most + 1;
+}
+
 static bool try_fold(struct fgraph *g, uint32_t node, bool *ret_done, struct err *e)
 {
     const struct gnode *n = &g->m->nodes.items[node];
@@ -334,10 +347,13 @@ static bool try_fold(struct fgraph *g, uint32_t node, bool *ret_done, struct err
         return true;
     if (!compute(g, node, &c, &ok, e))
         return false;
-    if (!ok) {
+    if (c.bytes > FOLD_KEEP_MAX)
+        c.depth = depth_of(g, n);
+    if (!ok || c.bytes > g->room || c.depth > FOLD_DEPTH_MAX) {
         free(c.owned);
         return true;
     }
+    g->room -= c.bytes;
     uint32_t constant, id, origin = g->m->refs.items[n->out_first];
     c.graph = g;
     c.node = node;
@@ -530,6 +546,10 @@ static bool build(struct fgraph *g, struct err *e)
     const struct ggraph *main_graph = &m->graphs.items[ONNX_MAIN];
     uint32_t id;
     struct fvalue none = {.kind = FV_NONE, .rank = -1, .origin = ONNX_NONE};
+    for (uint32_t i = 0; i < m->tensors.count; i++)
+        g->one_max += m->tensors.items[i].bytes;
+    g->room = 4 * g->one_max + FOLD_EXTRA_MAX;
+    g->one_max += FOLD_EXTRA_MAX;
     if (!look(g, e) || !new_value(g, &none, &id, e))
         return false;
     for (uint32_t i = 0; i < main_graph->in_count; i++) {

@@ -17,9 +17,11 @@
 #include "onnx/infer.h"
 #include "onnx/intern.h"
 
-#define FOLD_KEEP_MAX 65536u              /* bytes of a folded constant that stays in memory */
-#define FOLD_RUNS 2                       /* of shapes */
-#define FOLD_WORK_MAX ((uint64_t)1 << 31) /* bytes of a folded constant */
+#define FOLD_KEEP_MAX 65536u                /* bytes of a folded constant that stays in memory */
+#define FOLD_RUNS 2                         /* of shapes */
+#define FOLD_EXTRA_MAX ((uint64_t)64 << 20) /* bytes that all may have over 4 times the constants */
+#define FOLD_DEPTH_MAX 8                    /* constants computed from computed ones, not kept */
+#define FOLD_WORK_MAX ((uint64_t)1 << 31)   /* bytes of a folded constant */
 
 /* A constant by content. */
 struct fconst {
@@ -31,6 +33,7 @@ struct fconst {
     uint8_t *owned;
     struct fgraph *graph; /* who computed it */
     uint32_t node;        /* its original node */
+    unsigned depth;       /* steps to make it again; 0: it is there */
 };
 
 /* An operator with its attributes. */
@@ -82,6 +85,7 @@ struct fgraph {
     POOL(uint32_t) origins;
     uint32_t *of_value;           /* owned: original value to value (main graph only) */
     uint32_t *outputs;            /* owned: values, one for each output of the model */
+    uint64_t one_max, room;       /* bytes of one folded constant, of those still to be made */
     struct intern same;           /* while built: (signature, inputs) to node */
     const struct fold_at *at;     /* while built: NULL, or known shapes */
     struct infer seen[FOLD_RUNS]; /* while built: shapes for different numbers of what is dynamic */
@@ -118,10 +122,10 @@ bool fold_fetch(struct known *k, uint32_t constant, const uint8_t **ret, uint8_t
 
 /* eval.c: whether original node can be computed when its inputs are constants. */
 bool eval_can(const struct onnx *m, const struct gnode *n);
-/* Computes it: in[] are constants' heads with data (NULL: left out).  *ret_ok false: not possible
+/* Computes it: in[] are constants' heads with data (NULL: left out).  limit: bytes of the result.  *ret_ok false: not possible
  * after all; out->owned is the caller's. */
 bool eval_node(const struct onnx *m, const struct gnode *n, const struct fconst *const *in,
-               uint32_t in_count, struct fconst *out, bool *ret_ok, struct err *e);
+               uint32_t in_count, uint64_t limit, struct fconst *out, bool *ret_ok, struct err *e);
 
 /* signature.c: the signature of an original node, and inputs that its attributes stand for. */
 bool signature_of(struct fgraph *g, uint32_t node, uint32_t *ret_sig, uint32_t extra[4],

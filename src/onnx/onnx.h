@@ -20,6 +20,7 @@
 #define ONNX_VALUES_MAX 2000000 /* named values, all graphs together */
 #define ONNX_EDGES_MAX 2000000  /* inputs and outputs of all nodes together */
 #define ONNX_ATTRS_MAX 1000000
+#define ONNX_NODE_ATTRS_MAX 1000 /* of one node */
 #define ONNX_GRAPHS_MAX 10000
 #define ONNX_FUNCTIONS_MAX 1000
 #define ONNX_DEPTH_MAX 16                  /* sub-graphs in sub-graphs; functions in functions */

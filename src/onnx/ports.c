@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PORT_ITEMS_MAX ((uint64_t)1 << 57) /* elements */
+
 static bool read_dim(struct span message, int64_t *value, struct span *param)
 {
     struct pb p = pb_over(message);
@@ -13,11 +15,11 @@ static bool read_dim(struct span message, int64_t *value, struct span *param)
     *value = -1;
     while ((got = pb_next(&p, &f)) == PB_FIELD) {
         if (f.number == 1 && f.wire == PB_VARINT)
-            *value = (int64_t)f.value < 0 ? -1 : (int64_t)f.value;
+            *value = (int64_t)f.value;
         if (f.number == 2 && f.wire == PB_BYTES)
             *param = f.bytes;
     }
-    return got == PB_END;
+    return got == PB_END && *value >= -1;
 }
 
 bool onnx_tensor_type(struct span type, int *ret_type, int *ret_rank, int64_t dims[ONNX_RANK_MAX],
@@ -65,13 +67,15 @@ static bool read_port(struct onnx *m, uint32_t id, struct port *port, char **nam
     char shown[SPAN_TEXT_SIZE];
     int64_t dims[ONNX_RANK_MAX];
     struct span params[ONNX_RANK_MAX];
+    uint64_t items = 1;
     int type, rank;
     if (v->name.size >= TENSOR_NAME_MAX)
         return err_set(e, ERR_TOO_LARGE, "%s '%s': name of %zu bytes, more than the limit of %d",
                        what, span_text(v->name, shown), v->name.size, TENSOR_NAME_MAX - 1);
     if (!onnx_tensor_type(v->type, &type, &rank, dims, params))
-        return err_set(e, ERR_UNSUPPORTED, "%s '%s': is not a tensor, or of no known type", what,
-                       span_text(v->name, shown));
+        return err_set(e, ERR_UNSUPPORTED,
+                       "%s '%s': is not a tensor of a known type and at most %d dims from -1 on",
+                       what, span_text(v->name, shown), ONNX_RANK_MAX);
     if (dtype_from_onnx(type) == DT_NONE)
         return err_set(e, ERR_UNSUPPORTED, "%s '%s': element type %s is not supported", what,
                        span_text(v->name, shown), onnx_type_name(type));
@@ -81,6 +85,10 @@ static bool read_port(struct onnx *m, uint32_t id, struct port *port, char **nam
     *port = (struct port){.dtype = dtype_from_onnx(type), .shape.rank = rank};
     memcpy(port->name, v->name.data, v->name.size);
     for (int i = 0; i < rank; i++) {
+        if (dims[i] > 0 && (uint64_t)dims[i] > PORT_ITEMS_MAX / items)
+            return err_set(e, ERR_TOO_LARGE, "%s '%s': the product of its dims is over 2^57", what,
+                           span_text(v->name, shown));
+        items *= dims[i] > 0 ? (uint64_t)dims[i] : 1;
         port->shape.dims[i] = dims[i];
         if (dims[i] >= 0 || !params[i].size)
             continue;

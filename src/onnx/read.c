@@ -243,6 +243,19 @@ static bool store_captures(struct reader *r, uint32_t node)
     return true;
 }
 
+/* Both branches of an If give what the node gives. */
+static bool check_branches(struct reader *r, uint32_t node)
+{
+    const struct gnode *n = &r->m->nodes.items[node];
+    for (uint32_t i = 0; onnx_is_op(n, "If") && i < n->attr_count; i++) {
+        const struct gattr *a = &r->m->attrs.items[n->attr_first + i];
+        if (a->type == AT_GRAPH && a->count &&
+            r->m->graphs.items[a->first].out_count != n->out_count)
+            return bad_node(r, node, "a branch has another number of outputs than the node");
+    }
+    return true;
+}
+
 static bool read_node(struct reader *r, uint32_t node)
 {
     struct onnx *m = r->m;
@@ -254,6 +267,8 @@ static bool read_node(struct reader *r, uint32_t node)
             return false;
     if (got == PB_BAD)
         return bad_node(r, node, "cut short or broken");
+    if (m->nodes.items[node].attr_count > ONNX_NODE_ATTRS_MAX)
+        return bad_node(r, node, "more attributes than the limit of 1000");
     m->nodes.items[node].in_first = m->refs.count;
     if (!settle_operator(r, node) || !node_edges(r, node, NP_INPUT))
         return false;
@@ -262,7 +277,8 @@ static bool read_node(struct reader *r, uint32_t node)
         r->top = node;
         r->captures.count = 0;
     }
-    bool ok = node_attrs(r, node) && (!main_node || store_captures(r, node));
+    bool ok =
+        node_attrs(r, node) && check_branches(r, node) && (!main_node || store_captures(r, node));
     if (main_node)
         r->top = ONNX_NONE;
     if (!ok)
