@@ -119,6 +119,7 @@ bool ask_measure_again(struct coord *c, struct ask_again *a, struct err *e)
     a->now_ms = ok ? r.run_ms : 0;
     monitor_lock(&c->lock);
     ok = ok && fleet_put_profile(&c->fleet, a->module.hex, to.id, &r, e);
+    fleet_measured_again(&c->fleet, a->module.hex, a->device);
     monitor_unlock(&c->lock);
     return ok;
 }

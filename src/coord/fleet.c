@@ -528,6 +528,15 @@ bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,
     return ok;
 }
 
+void fleet_measured_again(struct fleet *f, const char *digest, const char *device)
+{
+    struct profile *p = (struct profile *)(uintptr_t)fleet_profile(f, digest, device);
+    if (p) {
+        p->wall_ms = clock_wall_ms();
+        p->again++;
+    }
+}
+
 /* What has been run since the device's last heartbeat. */
 static void note_runs(struct fleet *f, const struct device *d, const struct module_report *now)
 {

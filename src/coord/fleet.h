@@ -38,6 +38,7 @@ struct profile {
     uint64_t anonymous, file, pss, peak;
     double load_ms, run_ms;
     int64_t wall_ms; /* when measured */
+    uint32_t again;  /* measured again since the start, see coord/truth.h */
 };
 
 #define STAGE_MARK '~' /* no model's own name begins so */
@@ -121,6 +122,8 @@ bool fleet_forget(struct fleet *f, const char *id, struct err *e);
 
 bool fleet_put_profile(struct fleet *f, const char *digest, const char *device,
                        const struct module_report *r, struct err *e);
+/* It was tried, whatever came of it: its figures count as new. */
+void fleet_measured_again(struct fleet *f, const char *digest, const char *device);
 
 /* Adds a model with its modules (those that are new; their dims are taken from the model), in one
  * transaction.  model: owned after.

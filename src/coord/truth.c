@@ -15,6 +15,8 @@
 #define TARGETS_MAX 64u    /* measured again after one look */
 #define FIGURE_CHANGED 0.2 /* of a run's time: a plan is due */
 #define TICK_MS 500
+#define MS_PER_S 1000
+#define AGAIN_MAX 8u /* then a figure is what it is */
 
 void truth_clear(struct truth *t)
 {
@@ -118,15 +120,16 @@ static bool all_in_place(const struct fleet *f)
     return true;
 }
 
-static void add_target(struct look *l, const struct digest *module, const char *device)
+static void add_target(struct look *l, const struct digest *module, const char *device,
+                       int64_t fresh_s)
 {
     for (uint32_t i = 0; i < l->target_count; i++)
         if (strcmp(l->targets[i].module.hex, module->hex) == 0 &&
             strcmp(l->targets[i].device, device) == 0)
             return;
     const struct profile *p = fleet_profile(&l->coord->fleet, module->hex, device);
-    if (!p || clock_wall_ms() - p->wall_ms < TRUTH_FRESH_S * 1000LL ||
-        l->target_count == TARGETS_MAX)
+    if (!p || p->again >= AGAIN_MAX || l->target_count == TARGETS_MAX ||
+        clock_wall_ms() - p->wall_ms < (fresh_s << (2 * p->again)) * MS_PER_S)
         return;
     struct ask_again *t = &l->targets[l->target_count++];
     t->module = *module;
@@ -140,7 +143,35 @@ static void add_stretched(struct look *l)
     for (uint32_t i = 0; i < f->module_count; i++)
         for (uint32_t k = 0; k < f->modules[i].desired_count; k++)
             if (fleet_stretch(&f->modules[i]) > RATES_CHANGE)
-                add_target(l, &f->modules[i].digest, f->modules[i].desired[k]);
+                add_target(l, &f->modules[i].digest, f->modules[i].desired[k], TRUTH_FRESH_S);
+}
+
+static double speed_of(struct fleet *f, const char *device)
+{
+    const struct device *d = fleet_device(f, device);
+    return d && d->alive ? d->join.gflops : 0;
+}
+
+/* With the lock held: figures that another device's make unlikely. */
+static void add_odd(struct look *l)
+{
+    struct fleet *f = &l->coord->fleet;
+    for (uint32_t i = 0; i < f->profile_count; i++) {
+        const struct profile *p = &f->profiles[i];
+        double speed = speed_of(f, p->device), likely = INFINITY;
+        if (speed <= 0 || p->run_ms < TRUTH_OFF_MS || !fleet_module(f, p->module.hex))
+            continue;
+        for (uint32_t k = 0; k < f->profile_count; k++) {
+            const struct profile *q = &f->profiles[k];
+            double other = k == i || strcmp(q->module.hex, p->module.hex) != 0 || q->run_ms <= 0
+                               ? 0
+                               : speed_of(f, q->device);
+            if (other > 0)
+                likely = fmin(likely, q->run_ms * other / speed);
+        }
+        if (p->run_ms > TRUTH_ODD * likely)
+            add_target(l, &p->module, p->device, TRUTH_ODD_S);
+    }
 }
 
 /* With the lock held: what there is to compare; false: nothing. */
@@ -149,8 +180,10 @@ static bool collect(struct look *l)
     struct coord *c = l->coord;
     bool rest = c->truth.epoch == c->epoch && !c->replan && all_in_place(&c->fleet);
     c->truth.epoch = c->epoch;
-    if (rest)
+    if (rest) {
         add_stretched(l);
+        add_odd(l);
+    }
     l->seen = calloc(c->rates.count + 1u, sizeof(*l->seen));
     for (uint32_t i = 0; l->seen && i < c->rates.count; i++) {
         struct rate *r = &c->rates.rows[i];
@@ -210,7 +243,8 @@ static void add_targets(struct look *l, const struct seen *x)
         for (uint32_t k = 0; k < m->call_count; k++) {
             const struct plan_sites *sites = &l->s.now[m->calls[k].module];
             for (uint32_t d = 0; d < sites->count; d++)
-                add_target(l, &l->s.modules[m->calls[k].module], l->s.devices[sites->device[d]]);
+                add_target(l, &l->s.modules[m->calls[k].module], l->s.devices[sites->device[d]],
+                           TRUTH_FRESH_S);
         }
     }
 }

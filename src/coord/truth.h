@@ -6,11 +6,14 @@
  * fleet at rest is looked at: a change of places in between, or a module that is not where it
  * should be, and the times since then are forgotten.
  *
- * Runs in service that take RATES_CHANGE times as long as the figures say (fleet_stretch()) and
- * a prediction that is off by TRUTH_OFF of the measured latency (and by TRUTH_OFF_MS) twice in a
- * row are reasons for measuring the modules behind them again, on the devices that serve them, unless
- * their figures are newer than TRUTH_FRESH_S.  Figures that turn out to be others are a reason for
- * a new plan.  (Links are measured again all the time, node/links.c.)
+ * Figures are measured again on the devices that serve the module when runs in service take
+ * RATES_CHANGE times as long as they say (fleet_stretch()), or when a prediction is wrong: off by
+ * TRUTH_OFF of the measured latency (and by TRUTH_OFF_MS) twice in a row.  A figure is measured
+ * again, too, when it is TRUTH_ODD times what those of another device make likely for it, by the
+ * devices' calibrated speeds: that device was busy then, perhaps, and a module that never serves
+ * there would keep it.  Not while figures are newer than TRUTH_FRESH_S (odd ones TRUTH_ODD_S), and
+ * four times that after each time that a figure was measured again.  Figures that turn out to be
+ * others are a reason for a new plan.  (Links are measured again all the time, node/links.c.)
  *
  * Threads: truth_note() and truth_json() with the coordinator's lock held; coord_truth_run() is a
  * thread of its own, since measuring takes seconds. */
@@ -26,6 +29,8 @@
 #define TRUTH_OFF_MS 1.0
 #define TRUTH_WRONG 2u /* looks in a row */
 #define TRUTH_FRESH_S 300
+#define TRUTH_ODD 3.0
+#define TRUTH_ODD_S 60
 #define TRUTH_MAX 1024u /* rows; what comes on top is not compared */
 
 struct prediction {
