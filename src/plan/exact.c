@@ -178,6 +178,8 @@ static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
         enter(x, m, &to, 1);
         double b = node_bound(x, at + 1);
         enter(x, m, &to, -1);
+        if (s->watch)
+            s->watch(s->watch_ctx, m, &to, b);
         if (b < search_ceiling(s))
             c[count++] = (struct child){b, s->replicas ? options - o : o};
     }
@@ -294,7 +296,7 @@ static void open_done(struct open_tree *x)
     free(x->whole_share);
 }
 
-static bool open_search(struct search *s, struct err *e)
+bool open_search(struct search *s, struct err *e)
 {
     struct open_tree x = {0};
     bool ok = open_init(&x, s, e);
@@ -340,9 +342,9 @@ bool exact_search(struct search *s, struct err *e)
         (s->replicas && in->device_count > REPLICA_DEVICES_MAX))
         return true;
     if (in->objective == PLAN_LATENCY && !s->replicas) {
-        static const struct table_dives dives = {20000, 3000};
+        static const struct table_effort effort = {20000, 3000, 60, 12, 1u << 12};
         struct err why = {0};
-        if (table_search(s, dives, &why))
+        if (table_search(s, effort, &why))
             return true;
         if (why.code != ERR_TOO_LARGE)
             return err_set(e, why.code, "%s", why.text);

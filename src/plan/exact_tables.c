@@ -15,12 +15,9 @@
 #include <string.h>
 
 #define ROOT_ROUNDS 16u
-#define ROOT_SWEEPS 60u /* of one round */
 #define NODE_ROUNDS 3u
-#define NODE_SWEEPS 12u
 #define NODE_GAIN 0.05           /* of the gap that a round has to close for another one */
 #define HEAP_SIZE_MAX (8u << 20) /* doubles of all nodes: 64 MiB */
-#define MERGE_FIRST (1u << 12)
 
 struct node {
     struct dual d; /* owned */
@@ -34,7 +31,8 @@ struct table_tree {
     size_t *index;          /* by factor: entry of its prefix table */
     struct child *children; /* depth x devices */
     uint64_t left;          /* nodes that this search may still visit */
-    struct node *heap;      /* owned; the least bound first */
+    struct table_effort effort;
+    struct node *heap; /* owned; the least bound first */
     size_t heap_count, heap_room, heap_size;
     uint64_t serial;
 };
@@ -70,6 +68,10 @@ static uint32_t children_of(struct table_tree *x, uint32_t at, double bound, str
     uint32_t count = 0;
     for (uint32_t o = 0; o < m->option_count; o++) {
         double b = option_bound(x, at, o, bound);
+        if (x->t.s->watch) {
+            struct plan_sites one = {.count = 1, .device = {m->option[o]}};
+            x->t.s->watch(x->t.s->watch_ctx, m->module, &one, b);
+        }
         if (b < ceiling && tree_allowed(&x->t, m->module, m->option[o]))
             c[count++] = (struct child){b, o};
     }
@@ -191,15 +193,15 @@ static bool shrink(struct dual *d, struct err *e)
     return true;
 }
 
-static bool improve(struct dual *d, uint32_t rounds, uint32_t sweeps, struct err *e)
+static bool improve(struct dual *d, const struct table_effort *o, struct err *e)
 {
-    for (uint32_t i = 0; i < rounds; i++) {
+    for (uint32_t i = 0; i < NODE_ROUNDS; i++) {
         double ceiling = search_ceiling(d->s), before_it = d->bound;
-        if (!dual_improve(d, sweeps, ceiling, e) || !shrink(d, e))
+        if (!dual_improve(d, o->sweeps, ceiling, e) || !shrink(d, e))
             return false;
         if (search_over(d->s) || !(d->bound < ceiling))
             return true;
-        if (!dual_merge(d, MERGE_FIRST, e))
+        if (!dual_merge(d, o->merge, e))
             return false;
         if (isfinite(ceiling) && d->bound - before_it < NODE_GAIN * (ceiling - d->bound))
             return true;
@@ -232,8 +234,8 @@ static bool branch(struct table_tree *x, struct dual *d, struct err *e)
         if (!dual_copy(&part, d, e))
             return false;
         part.scale = DUAL_SCALE_FIRST;
-        if (!dual_fix(&part, at, o, e) || !dual_merge(&part, MERGE_FIRST, e) ||
-            !improve(&part, NODE_ROUNDS, NODE_SWEEPS, e)) {
+        if (!dual_fix(&part, at, o, e) || !dual_merge(&part, x->effort.merge, e) ||
+            !improve(&part, &x->effort, e)) {
             dual_done(&part);
             return false;
         }
@@ -248,15 +250,15 @@ static bool branch(struct table_tree *x, struct dual *d, struct err *e)
 }
 
 /* Until the heap is empty or the method is stopped. */
-static bool search_heap(struct table_tree *x, struct table_dives dives, struct err *e)
+static bool search_heap(struct table_tree *x, struct err *e)
 {
     bool ok = true, first = true;
     while (ok && x->heap_count > 0 && !search_over(x->t.s)) {
         struct dual d = pop(x);
         bool ended = d.bound >= search_ceiling(x->t.s);
         uint64_t budget = x->heap_size > HEAP_SIZE_MAX ? UINT64_MAX
-                          : first                      ? dives.first
-                                                       : dives.later;
+                          : first                      ? x->effort.first
+                                                       : x->effort.later;
         if (!ended)
             ok = dive(x, &d, budget, &ended, e);
         if (ok && !ended)
@@ -297,39 +299,39 @@ static void table_done(struct table_tree *x)
 }
 
 /* The bound of the whole, once its options have been dropped as far as that goes. */
-static bool improve_root(struct dual *d, struct err *e)
+static bool improve_root(struct dual *d, const struct table_effort *o, struct err *e)
 {
-    if (!dual_fix(d, d->count, 0, e) || !dual_merge(d, MERGE_FIRST, e))
+    if (!dual_fix(d, d->count, 0, e) || !dual_merge(d, o->merge, e))
         return false;
     for (uint32_t i = 0; i < ROOT_ROUNDS && d->scale >= DUAL_SCALE_LEAST; i++) {
         double ceiling = search_ceiling(d->s);
-        if (!dual_improve(d, ROOT_SWEEPS, ceiling, e))
+        if (!dual_improve(d, o->root_sweeps, ceiling, e))
             return false;
         if (search_over(d->s))
             return true;
         if (!shrink(d, e) || !(d->bound < ceiling))
             return true;
-        if (!dual_merge(d, MERGE_FIRST, e))
+        if (!dual_merge(d, o->merge, e))
             return false;
     }
     return true;
 }
 
-bool table_search(struct search *s, struct table_dives dives, struct err *e)
+bool table_search(struct search *s, struct table_effort effort, struct err *e)
 {
-    struct table_tree x = {0};
+    struct table_tree x = {.effort = effort};
     struct dual d;
     if (!dual_init(&d, s, e))
         return false;
     struct dual_scratch *scratch;
-    bool ok = dual_scratch_init(&d, e) && table_init(&x, &d, e) && improve_root(&d, e);
+    bool ok = dual_scratch_init(&d, e) && table_init(&x, &d, e) && improve_root(&d, &effort, e);
     double root = d.bound;
     scratch = d.scratch;
     if (ok && root < search_ceiling(s))
         ok = push(&x, &d, e);
     else
         dual_done(&d);
-    ok = ok && search_heap(&x, dives, e);
+    ok = ok && search_heap(&x, e);
     for (size_t i = 0; i < x.heap_count; i++)
         x.t.open_bound = fmin(x.t.open_bound, x.heap[i].d.bound);
     if (ok)

@@ -27,6 +27,10 @@ struct search {
     uint64_t asked;      /* v.count when stop was last asked */
     double bound;        /* proven; -INFINITY: none */
     bool complete;       /* the whole space has been searched or ruled out */
+    /* For tests, or NULL: told of each node of `exact` before it is dropped or entered.  What is
+     * placed is in v.sites (count 0: open), and module is on `to` besides. */
+    void (*watch)(void *ctx, uint32_t module, const struct plan_sites *to, double bound);
+    void *watch_ctx;
 };
 
 bool search_init(struct search *s, const struct plan_instance *in, const struct plan_options *o,

@@ -59,14 +59,20 @@ bool tree_stopped(struct tree *t, double bound);
 /* What the end of a search says about the bound. */
 void tree_conclude(const struct tree *t, double root);
 
+/* ---- exact.c ---- */
+/* For all objectives, on at most RELAX_DEVICES_MAX devices; with or without something feasible. */
+bool open_search(struct search *s, struct err *e);
+
 /* ---- exact_tables.c ---- */
 /* Nodes that a depth-first search may take before its subproblem is branched: the one on the whole,
- * and each on a part. */
-struct table_dives {
+ * and each on a part; sweeps of one round for the bound of the whole and of a part; entries up to which
+ * tables are put together. */
+struct table_effort {
     uint64_t first, later;
+    uint32_t root_sweeps, sweeps, merge;
 };
 
 /* For objective `latency`, one place per module, with something feasible or nothing in s; the least
- * value whatever the dives are.  e->code ERR_TOO_LARGE: the tables would be too
+ * value whatever the effort is.  e->code ERR_TOO_LARGE: the tables would be too
  * large; nothing has been done. */
-bool table_search(struct search *s, struct table_dives dives, struct err *e);
+bool table_search(struct search *s, struct table_effort effort, struct err *e);

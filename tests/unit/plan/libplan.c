@@ -160,6 +160,34 @@ json_t *random_instance(uint64_t seed, enum plan_objective objective, uint32_t m
     return o;
 }
 
+json_t *knotted_instance(uint64_t seed, enum plan_objective objective, uint32_t modules,
+                         uint32_t devices)
+{
+    state = seed * 104729 + (uint64_t)objective;
+    double bytes = 0;
+    json_t *all = random_modules(modules, devices, &bytes), *models = json_array(),
+           *requests = json_array();
+    for (uint32_t a = 0; a < modules; a++)
+        for (uint32_t b = a + 1; b < modules; b++) {
+            char model[24];
+            (void)snprintf(model, sizeof(model), "k%u-%u", a, b);
+            json_array_append_new(models, json_pack("{s:s,s:o}", "name", model, "calls",
+                                                    random_calls((uint32_t[]){a, b}, 2, false)));
+            json_array_append_new(requests, json_pack("{s:s,s:o,s:f,s:f}", "model", model, "source",
+                                                      name("d", up_to(devices - 1)), "weight",
+                                                      between(2, 30) / 10.0, "rate_per_s",
+                                                      between(0, 100) / 1000.0));
+        }
+    json_t *o = json_pack("{s:s,s:s,s:o,s:o,s:o,s:o,s:o}", "name", "knotted", "objective",
+                          plan_objective_name(objective), "devices",
+                          random_devices(devices, bytes, false), "links", random_links(devices),
+                          "modules", all, "models", models, "requests", requests);
+    if (chance(50))
+        json_object_set_new(o, "default_link",
+                            json_pack("{s:f,s:i}", "latency_ms", 0.5, "mbit", 900));
+    return o;
+}
+
 struct plan_instance *read_instance(json_t *o)
 {
     struct plan_instance *in = NULL;
@@ -169,6 +197,20 @@ struct plan_instance *read_instance(json_t *o)
     if (!ok)
         fail_msg("%s", e.text);
     return in;
+}
+
+void make_tight(struct plan_instance *in, uint64_t seed)
+{
+    state = seed;
+    for (uint32_t d = 0; d < in->device_count; d++)
+        in->devices[d].memory_bytes = chance(20) ? 100 : 0;
+    for (uint32_t m = 0; m < in->module_count; m++) {
+        uint32_t d = up_to(in->device_count - 1);
+        in->modules[m].memory_bytes = 100 * between(1, 3);
+        for (int i = 0; i < 8 && !isfinite(plan_run(in, m, d)); i++)
+            d = up_to(in->device_count - 1);
+        in->devices[d].memory_bytes += in->modules[m].memory_bytes;
+    }
 }
 
 double enumerate(const struct plan_instance *in)

@@ -7,7 +7,15 @@
 json_t *random_instance(uint64_t seed, enum plan_objective objective, uint32_t modules,
                         uint32_t devices, bool replicas);
 
+/* Every module feeds every later one, in a model of its own, over links that differ much, or that
+ * are not there: bounds that look at requests one by one are far from the least value. */
+json_t *knotted_instance(uint64_t seed, enum plan_objective objective, uint32_t modules,
+                         uint32_t devices);
+
 struct plan_instance *read_instance(json_t *o); /* takes o; ends the test on an error */
+
+/* Modules of few sizes, and just so much memory that some placement fits: all is a matter of packing. */
+void make_tight(struct plan_instance *in, uint64_t seed);
 
 /* The least value over all placements of one device per module; INFINITY: none is feasible. */
 double enumerate(const struct plan_instance *in);

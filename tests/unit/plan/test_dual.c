@@ -1,6 +1,7 @@
 /* The lower bound for `latency` against enumeration: never above the least value, nor, with an option
  * forced, above the least value that has it; what is dropped holds nothing better; and the search that
  * is built on it finds the least value. */
+#include "base/num.h"
 #include "lib/cmocka.h"
 #include "libplan.h"
 #include "plan/dual.h"
@@ -124,11 +125,66 @@ static void never_above(void **state)
     for (uint64_t seed = 1; seed <= seed_count(QUICK, FULL); seed++) {
         struct plan_instance *in =
             read_instance(random_instance(seed, PLAN_LATENCY, MODULES, DEVICES, false));
-        check_one(in, seed % 4 == 0 ? 1 : seed % 4 == 1 ? 3 : 1.2, &closed);
+        if (seed % 3 > 0)
+            make_tight(in, seed);
+        check_one(in, seed % 4 == 0 ? 1 : seed % 4 == 1 ? 20 : 1.2, &closed);
         plan_instance_free(in);
     }
     printf("bound: reaches the least value in %d of %d\n", closed, (int)seed_count(QUICK, FULL));
     assert_true(closed > (int)seed_count(QUICK, FULL) / 2);
+}
+
+/* Bounds hold for any prices: here such that packings matter and, where requests weigh nothing, that
+ * bounds are close to what they bound. */
+static void price_all(struct dual *d, uint64_t *random, double scale)
+{
+    size_t devices = d->s->in->device_count;
+    for (uint32_t i = 0; i < d->count; i++) {
+        double bytes = d->s->in->modules[d->order[i].module].memory_bytes;
+        bool even = num_random(random) % 4 > 0;
+        bool free = d->order[i].option_count > 1; /* others are not packed */
+        for (uint32_t o = 0; free && o < d->order[i].option_count; o++)
+            d->price[i * devices + d->order[i].option[o]] =
+                scale * (even ? bytes : (double)(num_random(random) % 400));
+    }
+}
+
+static void any_prices(void **state)
+{
+    (void)state;
+    int close = 0;
+    for (uint64_t seed = 1; seed <= seed_count(QUICK, FULL); seed++) {
+        struct plan_instance *in =
+            read_instance(random_instance(seed, PLAN_LATENCY, MODULES, DEVICES, false));
+        struct plan_options o = {0};
+        struct search s;
+        struct dual d;
+        struct least least;
+        struct err e = {0};
+        uint32_t dropped;
+        uint64_t random = seed;
+        make_tight(in, seed);
+        for (uint32_t q = 0; seed % 2 == 0 && q < in->request_count; q++)
+            in->requests[q].weight = 0;
+        enumerate_all(in, &least);
+        assert_true(search_init(&s, in, &o, &e) && dual_init(&d, &s, &e));
+        assert_true(dual_scratch_init(&d, &e) && dual_fix(&d, d.count, 0, &e));
+        for (int round = 0; round < 4 && d.bound < INFINITY; round++) {
+            price_all(&d, &random, seed % 2 == 0 ? 1 : 0.1);
+            double bound = dual_bound_now(&d);
+            assert_true(below(bound, least.all, INFINITY));
+            close += fabs(bound - least.all) <= 1e-6;
+            assert_true(dual_shrink(&d, INFINITY, &dropped, &e));
+            if (dropped == 0)
+                check_conditions(&d, &least, INFINITY);
+        }
+        dual_scratch_done(&d);
+        dual_done(&d);
+        search_done(&s);
+        plan_instance_free(in);
+    }
+    printf("any prices: %d bounds reach the least value\n", close);
+    assert_true(close > 0);
 }
 
 /* Subproblems are branched almost at once, with a good start, a poor one, and none: always the least
@@ -139,6 +195,8 @@ static void branched(void **state)
     for (uint64_t seed = 1; seed <= seed_count(QUICK, FULL); seed++) {
         struct plan_instance *in =
             read_instance(random_instance(seed, PLAN_LATENCY, 6, DEVICES, false));
+        if (seed % 2 == 0)
+            make_tight(in, seed);
         struct plan_options o = {0};
         struct search s;
         struct err e = {0};
@@ -148,7 +206,10 @@ static void branched(void **state)
             assert_true(greedy_best(&s, &e));
         if (seed % 3 > 1)
             assert_true(local_search(&s, 1, &e));
-        assert_true(table_search(&s, (struct table_dives){seed % 5, seed % 7}, &e));
+        assert_true(table_search(&s,
+                                 (struct table_effort){seed % 5, seed % 7, (uint32_t)(seed % 13),
+                                                       (uint32_t)(seed % 11), seed % 3 ? 1 : 4096},
+                                 &e));
         assert_true(s.complete);
         assert_int_equal(s.found, isfinite(least));
         if (s.found) {
@@ -162,6 +223,7 @@ static void branched(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(never_above), cmocka_unit_test(branched)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(never_above), cmocka_unit_test(any_prices),
+                                       cmocka_unit_test(branched)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
