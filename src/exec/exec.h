@@ -119,6 +119,7 @@ struct exec_status exec_status(struct exec *x);
 struct exec_memory {
     uint64_t anonymous; /* private to it, not reclaimable */
     uint64_t file;      /* resident pages of the module's files, prepared ones included */
+    uint64_t mapped;    /* what of these files is mapped, so may become resident */
     uint64_t base;      /* resident pages of libraries and the program */
     uint64_t pss;       /* all of it, shared pages divided among those who share */
     uint64_t peak;      /* VmHWM since the sample before */
@@ -141,9 +142,10 @@ struct exec_measure_plan {
 };
 
 struct exec_profile {
-    struct exec_memory before; /* runtime up, module not loaded */
+    struct exec_memory before; /* runtime up and run once, module not loaded */
     struct exec_memory loaded;
-    struct exec_memory after; /* after all runs */
+    struct exec_memory after; /* after all runs; its peak is that of the runs */
+    uint64_t working;         /* what a run takes beside the module, and lets go */
     double load_ms;           /* without preparing */
     double prepare_ms;        /* 0: nothing was to do */
     uint64_t prepare_peak;    /* peak of the process that prepared; 0: nothing was to do */

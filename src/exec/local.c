@@ -93,7 +93,7 @@ bool local_create(const struct exec_options *o, struct backend **ret, struct err
         return err_set(e, ERR_MEMORY, "exec: no memory");
     *l = (struct local){.backend.ops = &local_ops, .options = o};
     bool ok = runtime_find(o->runtime_path, &path, e) && runtime_open(path, e) &&
-              runtime_start(&l->runtime, e) &&
+              runtime_start(&l->runtime, e) && session_warm_up(l->runtime, e) &&
               prepared_dir_make(o->prepared_dir, &l->prepared_dir, e);
     free(path);
     if (ok)

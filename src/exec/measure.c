@@ -1,7 +1,7 @@
 /* measure.c - what a module costs: memory and time, in a process of its own.
  *
  * Order: process with the runtime, sample; module loaded, sample; runs, sample.  The peak is counted
- * anew before each step.  What is prepared is prepared first and by another process, so that its
+ * anew before each step, so that of the last one is what runs need together with the module.  What is prepared is prepared first and by another process, so that its
  * memory is not in the figures of the runs. */
 #include "exec/exec.h"
 
@@ -219,7 +219,11 @@ static bool measure(struct measuring *m, const struct link_options *o, const cha
     int count = m->plan->batch_count ? m->plan->batch_count : 1;
     for (int i = 0; ok && i < count; i++)
         ok = measure_batch(m, batches[i], e);
-    return ok && sample(m, &p->after, e);
+    ok = ok && sample(m, &p->after, e);
+    /* At the peak all pages of files that runs need were there: they stay. */
+    uint64_t resting = p->after.base + p->after.file + p->loaded.anonymous;
+    p->working = p->after.peak > resting ? p->after.peak - resting : 0;
+    return ok;
 }
 
 static bool check_plan(const struct exec_measure_plan *p, struct err *e)

@@ -47,16 +47,18 @@ static bool field(const char *line, const char *name, uint64_t *ret)
     return true;
 }
 
-static void add_mapping(struct exec_memory *m, enum mapping_kind kind, uint64_t rss,
+static void add_mapping(struct exec_memory *m, enum mapping_kind kind, uint64_t size, uint64_t rss,
                         uint64_t anonymous)
 {
     if (kind == MAP_ANONYMOUS_KIND)
         anonymous = rss;
     m->anonymous += anonymous;
-    if (kind == MAP_MODULE)
+    if (kind == MAP_MODULE) {
         m->file += rss - anonymous;
-    else if (kind == MAP_BASE)
+        m->mapped += size - anonymous;
+    } else if (kind == MAP_BASE) {
         m->base += rss - anonymous;
+    }
 }
 
 static void read_smaps(FILE *f, const char *module_dir, const char *prepared_dir,
@@ -64,15 +66,17 @@ static void read_smaps(FILE *f, const char *module_dir, const char *prepared_dir
 {
     char line[LINE_MAX_BYTES];
     enum mapping_kind kind = MAP_ANONYMOUS_KIND;
-    uint64_t rss = 0, value;
+    uint64_t size = 0, rss = 0, value;
     while (fgets(line, sizeof(line), f)) {
         const char *path;
-        if (field(line, "Rss", &value))
+        if (field(line, "Size", &value))
+            size = value;
+        else if (field(line, "Rss", &value))
             rss = value;
         else if (field(line, "Pss", &value))
             m->pss += value;
         else if (field(line, "Anonymous", &value)) /* comes after Rss */
-            add_mapping(m, kind, rss, value);
+            add_mapping(m, kind, size, rss, value);
         else if (mapping_start(line, &path))
             kind = kind_of(path, module_dir, prepared_dir);
     }

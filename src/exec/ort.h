@@ -39,6 +39,8 @@ struct ort_tensor_info;
     X(disable_telemetry, 6, struct ort_status *, (const struct ort_env *))                         \
     X(create_session, 7, struct ort_status *, (const struct ort_env *, const char *path,           \
         const struct ort_session_options *, struct ort_session **))                                \
+    X(create_session_from_bytes, 8, struct ort_status *, (const struct ort_env *, const void *,    \
+        size_t, const struct ort_session_options *, struct ort_session **))                        \
     X(run, 9, struct ort_status *, (struct ort_session *, const struct ort_run_options *,          \
         const char *const *input_names, const struct ort_value *const *inputs, size_t,             \
         const char *const *output_names, size_t, struct ort_value **outputs))                      \

@@ -404,7 +404,7 @@ static bool open_up(struct runner *r, int *landlock, struct err *e)
     else if (!runtime)
         ok = err_set(e, ERR_MEMORY, "runner: no memory");
     ok = ok && runtime_open(runtime, e) && sandbox_enter(&paths, landlock, e) &&
-         runtime_start(&r->runtime, e);
+         runtime_start(&r->runtime, e) && session_warm_up(r->runtime, e);
     free(runtime);
     return ok;
 }

@@ -5,6 +5,10 @@
 
 struct session;
 
+/* Makes a session of one addition and runs it: what the runtime takes with the first session,
+ * whichever that is (8 MiB, most of it pages of its library), is then its own and no module's. */
+bool session_warm_up(const struct runtime *r, struct err *e);
+
 /* save_dir: optimise FOLDER/module.onnx and write the result there (module.onnx, module.bin) instead
  * of keeping the session; then ret may be NULL.  level: ORT_LEVEL_ALL for a model as it came,
  * ORT_LEVEL_NONE for a prepared one. */

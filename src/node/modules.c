@@ -71,7 +71,10 @@ static uint64_t minus(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-/* What the module adds to the process of the runtime; that itself is the base. */
+/* What the module adds to the process of the runtime at most (that itself is the base), so that a
+ * device in service never takes more than its modules' sum: working memory counts once per lane,
+ * since a module may run on all of them; what is mapped of the module's files counts in full, since
+ * the inputs of a measurement touch few rows of a table of words, and those of a day all. */
 static void from_profile(const struct node *n, const struct exec_profile *p,
                          struct module_report *r)
 {
@@ -79,8 +82,9 @@ static void from_profile(const struct node *n, const struct exec_profile *p,
     const struct exec_memory *x = &p->before, *y = &p->after;
     r->measured = p->count > 0;
     (void)snprintf(r->error, sizeof(r->error), "%.250s", p->run_error);
-    r->anonymous = minus(y->anonymous, x->anonymous);
-    r->file = minus(y->file, x->file);
+    r->anonymous =
+        minus(p->loaded.anonymous, x->anonymous) + (uint64_t)n->options.lanes * p->working;
+    r->file = minus(y->mapped, x->mapped);
     r->pss = minus(y->pss, x->pss);
     r->peak = minus(y->peak, x->anonymous + x->file + x->base);
     r->load_ms = p->load_ms;
@@ -90,8 +94,8 @@ static void from_profile(const struct node *n, const struct exec_profile *p,
 /* The key holds what the figures depend on. */
 static void profile_key(struct node *n, const char *digest, char *key, size_t size)
 {
-    (void)snprintf(key, size, "%s %s %d %s", digest, exec_status(n->exec).version,
-                   n->options.threads, n->options.emulation.text);
+    (void)snprintf(key, size, "%s %s %dx%d %s", digest, exec_status(n->exec).version,
+                   n->options.lanes, n->options.threads, n->options.emulation.text);
 }
 
 /* Sizes that don't fit in are left out: the rest is guessed by exec. */

@@ -49,10 +49,11 @@ struct module_report {
     enum module_state state;
     char error[256]; /* why it failed, or empty */
     bool measured;
-    uint64_t anonymous, file, pss, peak; /* added by the module, after runs */
-    double load_ms, run_ms;              /* of a run: emulated waiting included */
-    uint64_t runs;                       /* since it was loaded */
-    double busy_ms;                      /* that these took on a lane, in all */
+    uint64_t anonymous, file; /* the module's at most: while it runs on all lanes, all of it used */
+    uint64_t pss, peak;       /* added by it after few runs; while they ran on one lane */
+    double load_ms, run_ms;   /* of a run: emulated waiting included */
+    uint64_t runs;            /* since it was loaded */
+    double busy_ms;           /* that these took on a lane, in all */
 };
 
 struct link_report {

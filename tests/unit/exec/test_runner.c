@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/num.h"
 #include "lib/temp.h"
 #include "libmodel.h"
 #include "librunner.h"
@@ -317,6 +318,60 @@ static void measures_memory_and_time(void **state)
     assert_true(q.prepared && q.prepare_ms == 0);
 }
 
+#define TABLE_ROWS 8192
+#define TABLE_WIDTH 256
+
+/* A table of words: a run uses a row of it, a day all. */
+static void a_table_counts_in_full(void **state)
+{
+    (void)state;
+    struct exec_options o = runner_options(dir);
+    struct exec_profile p = {0};
+    struct err e = {0};
+    struct model m = {0};
+    const uint64_t bytes = 4u * TABLE_ROWS * TABLE_WIDTH;
+    float *rows = calloc(TABLE_ROWS, TABLE_WIDTH * sizeof(float));
+    assert_non_null(rows);
+    model_input(&m, "x", MODEL_I64, "batch");
+    model_output(&m, "y", MODEL_F32, "batch 256");
+    model_f32(&m, "w", "8192 256", rows);
+    model_node(&m, "Gather", "w x", "y");
+    model_write(&m, path_of("table"));
+    free(rows);
+    o.prepared_dir = path_of("prepared");
+    if (!exec_measure(&o, path_of("table"), model_digest('a'), NULL, &p, &e))
+        fail_msg("%s", e.text);
+    assert_true(p.prepared && p.count == 1);
+    assert_true(p.after.file < bytes / 2);
+    assert_true(p.after.mapped >= bytes && p.after.mapped < bytes + bytes / 4);
+}
+
+/* For a moment x[batch,width] is there 8 times more. */
+static void working_memory_is_told_apart(void **state)
+{
+    (void)state;
+    struct exec_options o = runner_options(dir);
+    struct exec_profile p = {0};
+    struct exec_measure_plan plan = {.batches = {8}, .batch_count = 1, .runs = 2};
+    struct err e = {0};
+    struct model m = {0};
+    const uint64_t bytes = UINT64_C(8) * 8 * EXEC_DIM_VALUE_MAX * sizeof(float);
+    plan.dims[plan.dim_count++] = (struct exec_dim){.name = "width", .value = EXEC_DIM_VALUE_MAX};
+    model_input(&m, "x", MODEL_F32, "batch width");
+    model_output(&m, "y", MODEL_F32, "1 1");
+    static const char *const ops[] = {"Relu", "Abs", "Neg", "Exp", "Sigmoid", "Tanh", "Sin", "Cos"};
+    for (size_t i = 0; i < ARRAY_LEN(ops); i++)
+        model_node(&m, ops[i], "x", ops[i]);
+    model_node(&m, "Sum", "Relu Abs Neg Exp Sigmoid Tanh Sin Cos", "s");
+    model_node(&m, "ReduceMax", "s", "y");
+    model_write(&m, path_of("wide"));
+    if (!exec_measure(&o, path_of("wide"), model_digest('b'), &plan, &p, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(p.count, 1);
+    assert_true(p.working > bytes * 9 / 10);
+    assert_true(p.loaded.anonymous < p.before.anonymous + bytes / 2);
+}
+
 /* x[batch,cols] times a matrix of so many rows. */
 static void write_rows(const char *name, int rows)
 {
@@ -379,6 +434,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_runner_has_no_descriptors_of_ours),
         cmocka_unit_test(the_runner_is_killed_first),
         cmocka_unit_test(measures_memory_and_time),
+        cmocka_unit_test(a_table_counts_in_full),
+        cmocka_unit_test(working_memory_is_told_apart),
         cmocka_unit_test(dims_can_be_given),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

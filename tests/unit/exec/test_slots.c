@@ -6,6 +6,7 @@
 #include "lib/cmocka.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "exec/runtime.h"
 #include "lib/temp.h"
 #include "libmodel.h"
@@ -209,6 +210,24 @@ static void ports_are_told_apart(void **state)
     a->release_session(s);
 }
 
+static void a_session_comes_from_bytes(void **state)
+{
+    (void)state;
+    struct ort_session *s = NULL;
+    struct ort_session_options *o = options();
+    struct err e = {0};
+    char *bytes;
+    size_t size, count = 0;
+    assert_true(file_read(path_of("three/module.onnx"), 1 << 20, &bytes, &size, &e));
+    ok(a->create_session_from_bytes(r->env, bytes, size, o, &s));
+    free(bytes);
+    ok(a->output_count(s, &count));
+    assert_int_equal(count, 3);
+    a->release_session(s);
+    fails(a->create_session_from_bytes(r->env, "three", 5, o, &s), 7, "protobuf");
+    a->release_session_options(o);
+}
+
 static struct ort_value *value_of(void *data, size_t bytes, int64_t count, int type)
 {
     struct ort_value *v = NULL;
@@ -330,6 +349,7 @@ int main(void)
         cmocka_unit_test(threads_are_as_many_as_set),
         cmocka_unit_test(the_optimised_model_is_written),
         cmocka_unit_test(ports_are_told_apart),
+        cmocka_unit_test(a_session_comes_from_bytes),
         cmocka_unit_test(a_run_computes),
         cmocka_unit_test(a_run_can_be_stopped),
         cmocka_unit_test(objects_of_the_process_come_and_go),
