@@ -73,7 +73,8 @@ static uint64_t minus(uint64_t a, uint64_t b)
 
 /* What the module adds to the process of the runtime at most (that itself is the base), so that a
  * device in service never takes more than its modules' sum: working memory counts once per lane,
- * since a module may run on all of them; what is mapped of the module's files counts in full, since
+ * since a module may run on all of them (and a quarter more where there are several: blocks of one
+ * lie between those of the other); what is mapped of the module's files counts in full, since
  * the inputs of a measurement touch few rows of a table of words, and those of a day all. */
 static void from_profile(const struct node *n, const struct exec_profile *p,
                          struct module_report *r)
@@ -82,8 +83,10 @@ static void from_profile(const struct node *n, const struct exec_profile *p,
     const struct exec_memory *x = &p->before, *y = &p->after;
     r->measured = p->count > 0;
     (void)snprintf(r->error, sizeof(r->error), "%.250s", p->run_error);
+    uint64_t lanes = (uint64_t)n->options.lanes;
+    uint64_t working = lanes * p->working;
     r->anonymous =
-        minus(p->loaded.anonymous, x->anonymous) + (uint64_t)n->options.lanes * p->working;
+        minus(p->loaded.anonymous, x->anonymous) + working + (lanes > 1 ? working / 4 : 0);
     r->file = minus(y->mapped, x->mapped);
     r->pss = minus(y->pss, x->pss);
     r->peak = minus(y->peak, x->anonymous + x->file + x->base);

@@ -1,7 +1,8 @@
-"""What a device takes: working memory goes back when it rests."""
+"""What a device takes: never more than it said, and working memory goes back when it rests."""
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -12,6 +13,7 @@ from conftest import HELD_OUT, Device, Fleet, call, until
 
 SIDE, SCALES, WIDTH = 32, 10, 341
 WORKING = SCALES * 3 * SIDE * SIDE * WIDTH * 4  # bytes that are in use together in a run: 42 MB
+SLACK = 4 << 20  # stacks, sockets, the tensors of calls
 REST_S = 30  # it takes one; a busy machine may take its time
 
 
@@ -70,3 +72,17 @@ def test_working_memory_goes_back(fleet: Fleet, tmp_path: Path, options: list[st
     assert status(runner, "VmHWM") > before + WORKING / 2, "the model is not as wide as it should be"
     until(lambda: anonymous(device) < before + WORKING / 4, REST_S, "working memory to go back")
     assert classify(device) == first  # and the lanes go on
+
+
+def test_no_more_than_promised(fleet: Fleet, tmp_path: Path) -> None:
+    """What its modules are said to take and the runtime's own, on two lanes at once; and not much less."""
+    device = fleet.up("--lanes", "2")
+    fleet.add(make_wide(tmp_path / "wide"))
+    (runner,) = device.children()
+    said = sum(m["memory_bytes"] for m in fleet.get("/s2m3/v1/modules")["modules"])
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: classify(device), range(12)))
+    base = fleet.get("/s2m3/v1/devices")["devices"][0]["base_bytes"]
+    peak = status(runner, "VmHWM")
+    assert peak <= base + said + SLACK, (peak, base, said)
+    assert base > 0 and said <= 2 * WORKING * 2, (base, said)
