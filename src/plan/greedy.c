@@ -1,8 +1,9 @@
 /* greedy.c - one pass over the modules, largest work first, never taken back.
  *
  * Two are the baselines of the instance format; GREEDY_LINKS also counts transfers to what is placed
- * already, GREEDY_BYTES does the same in order of size, which leaves less memory unused.  Each
- * looks at every (module, device) pair once: time grows with modules x devices, plus the sort. */
+ * already (and what is waited for), GREEDY_ALONE the transfers only (what light loads are about),
+ * GREEDY_BYTES does as GREEDY_LINKS in order of size, which leaves less memory unused.  Each looks
+ * at every (module, device) pair once: time grows with modules x devices, plus the sort. */
 #include "plan/search.h"
 
 #include "base/num.h"
@@ -80,7 +81,8 @@ static double score_of(const struct search *s, const struct pass *p, uint32_t m,
     if (p->kind == GREEDY_EARLIEST)
         return p->busy[d] + s->demand[m] * run;
     double cost = greedy_cost(s, m, d, p->placed);
-    if (s->in->objective != PLAN_LATENCY) /* what is there already is waited for */
+    if (s->in->objective != PLAN_LATENCY &&
+        p->kind != GREEDY_ALONE) /* what is there already is waited for */
         cost += p->busy[d] / s->in->devices[d].lanes;
     return cost;
 }
@@ -232,6 +234,8 @@ bool greedy_best(struct search *s, struct err *e)
         uint32_t module;
         if (kind == GREEDY_BYTES && s->found && cells > WIDE_CELLS)
             continue; /* it is there for what is hard to fit */
+        if (kind == GREEDY_ALONE && in->objective != PLAN_LOAD)
+            continue;
         if (!greedy_place(s, (enum greedy)kind, &module))
             continue;
         if (!eval_full(&s->v, e))

@@ -21,6 +21,7 @@
 #define WIDE_CELLS 4096u /* modules x devices from which a module tries few devices only */
 #define WIDE_DEVICES 6u
 #define RANDOM_STEP 0x9e3779b97f4a7c15u /* between the seeds of several runs */
+#define MIDDLE_CELLS 256u
 #define STARTS_SMALL 120u
 #define STARTS_MIDDLE 8u
 #define STARTS_LARGE 1u
@@ -296,6 +297,8 @@ static bool kick(struct local *l, struct err *e)
 static uint64_t starts_by_size(const struct plan_instance *in)
 {
     size_t cells = (size_t)in->module_count * in->device_count;
+    if (cells <= MIDDLE_CELLS && in->objective == PLAN_LATENCY) /* which is quick to evaluate */
+        return STARTS_SMALL;
     return cells <= 64 ? STARTS_SMALL : cells <= WIDE_CELLS ? STARTS_MIDDLE : STARTS_LARGE;
 }
 

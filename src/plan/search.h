@@ -56,7 +56,14 @@ static inline double search_ceiling(const struct search *s)
 
 /* ---- greedy.c ---- */
 
-enum greedy { GREEDY_FASTEST, GREEDY_EARLIEST, GREEDY_LINKS, GREEDY_BYTES, GREEDY_COUNT };
+enum greedy {
+    GREEDY_FASTEST,
+    GREEDY_EARLIEST,
+    GREEDY_LINKS,
+    GREEDY_ALONE,
+    GREEDY_BYTES,
+    GREEDY_COUNT
+};
 
 /* Places all modules into v (not evaluated). false: *ret_module found no room; pins may be over
  * memory too, which is seen in the score. */
