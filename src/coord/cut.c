@@ -266,13 +266,41 @@ static bool expand_all(struct cut *c, struct cut_model *m, struct program *const
     return true;
 }
 
+/* A file that only takes what other files' calls gave is a head, not an encoder of tensors. */
+static void name_heads(struct cut *c, const struct cut_model *m, const struct program_call *call)
+{
+    for (int i = 0; i < call->input_count; i++)
+        if (call->inputs[i].media)
+            return;
+    for (int g = 0; g < m->group_count; g++) {
+        int share = m->share[m->groups[g].file];
+        if (share < 0 || strcmp(m->groups[g].digest.hex, call->module.hex) != 0)
+            continue;
+        const struct share_model *s = &c->share->models[share];
+        for (size_t i = 0; i < s->call_count; i++) {
+            const struct share_module *part = &c->share->modules[s->calls[i].module];
+            const char *first = "";
+            char *name = c->modules[s->calls[i].module].name;
+            if (part->modalities != SHARE_TENSOR)
+                continue;
+            if (owners(c, part, &first) > 1)
+                (void)snprintf(name, WIRE_NAME_MAX, "head_layers");
+            else
+                (void)snprintf(name, WIRE_NAME_MAX, "%.100s_head", first);
+        }
+    }
+}
+
 static bool make_programs(struct cut *c, struct cut_model *m, struct err *e)
 {
     struct program **programs = NULL;
     int count = 0;
     bool ok = cut_make_groups(c, m, e) && model_deduce(&m->source->model, &m->deduced, e) &&
-              model_programs(json_object_get(m->deduced, "programs"), &programs, &count, e) &&
-              expand_all(c, m, programs, count, e);
+              model_programs(json_object_get(m->deduced, "programs"), &programs, &count, e);
+    for (int i = 0; ok && i < count; i++)
+        for (int k = 0; k < programs[i]->call_count; k++)
+            name_heads(c, m, &programs[i]->calls[k]);
+    ok = ok && expand_all(c, m, programs, count, e);
     m->dims = json_object_get(m->deduced, "dims");
     model_programs_free(programs, count);
     return ok || err_prefix(e, "%s", m->source->model.name);

@@ -105,3 +105,32 @@ def test_a_split_that_costs_bits_is_refused_or_tolerated(fleet: Fleet, tmp_path:
     assert any(m["shared_with"] == ["first"] for m in shared["modules"])
     assert 0 < model_of(fleet, "second")["difference"] <= float(passes)
     assert "within" in run(BINARY, "models", "--url", device.public_url).stdout
+
+
+def test_a_head_in_a_file_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
+    """What it takes comes from other files: it is called a head, in the fleet and in a trace."""
+    device = fleet.up()
+    whole = onnx.load(questions(tmp_path / "parts") / "onnx" / "model.onnx")
+    parts = {"vision_model": (["pixel_values"], ["image_embeds"], {"seen": "image_embeds"}, 3),
+             "text_model": (["input_ids"], ["text_embeds"], {"said": "text_embeds"}, 7),
+             "classifier": (["image_embeds", "text_embeds"], ["logits"], {"seen": "image_embeds", "said": "text_embeds"}, 11)}
+    at = 0
+    for name, (inputs, outputs, names, end) in parts.items():
+        nodes, at = [n for n in whole.graph.node][at:end], end
+        for node in nodes:
+            node.input[:] = [names.get(i, i) for i in node.input]
+            node.output[:] = [names.get(o, o) for o in node.output]
+        ports = {"pixel_values": PIXELS, "input_ids": value("input_ids", "batch", "sequence", kind=TensorProto.INT64),
+                 "logits": value("logits", "batch", 5), "image_embeds": value("image_embeds", "batch", WIDTH),
+                 "text_embeds": value("text_embeds", "batch", WIDTH)}
+        used = {i for n in nodes for i in n.input}
+        graph = helper.make_graph(nodes, name, [ports[i] for i in inputs], [ports[o] for o in outputs],
+                                  [t for t in whole.graph.initializer if t.name in used])
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+                  tmp_path / "parts" / "onnx" / f"{name}.onnx")
+    (tmp_path / "parts" / "onnx" / "model.onnx").unlink()
+    fleet.add(tmp_path / "parts")
+    assert [m["name"] for m in model_of(fleet, "parts")["modules"]] == ["image_encoder", "text_encoder", "parts_head"]
+    said = run(BINARY, "run", "visual-question-answering", "--model", "parts", "--image", str(HELD_OUT / "images" / "000.png"),
+               "--text", "is it a bag ?", "--trace", "--url", device.public_url).stdout
+    assert "parts_head" in said and "tensor" not in said
