@@ -108,6 +108,8 @@ static bool value_of(struct fgraph *g, uint32_t id, uint32_t *ret, struct err *e
                        .bytes = t->bytes,
                        .data = t->data};
     memcpy(c.dims, t->dims, sizeof(c.dims));
+    if (t->is_input)
+        c.digest.hex[0] = 'i'; /* fconst_is_default() */
     if (!known_const(g->known, &c, &constant, e) || !fold_const_value(g, constant, id, ret, e))
         return false;
     g->of_value[id] = *ret;
@@ -128,7 +130,7 @@ static bool const_inputs(struct fgraph *g, const struct gnode *n, const struct f
         const struct fvalue *v = &g->values.items[id];
         if (v->kind == FV_NONE)
             continue;
-        if (v->kind != FV_CONST) {
+        if (v->kind != FV_CONST || fconst_is_default(&g->known->consts.items[v->index])) {
             *ret_all = false;
             continue;
         }

@@ -36,6 +36,13 @@ struct fconst {
     unsigned depth;       /* steps to make it again; 0: it is there */
 };
 
+/* The default of an input of the model: the runtime computes nothing with it ahead, fuses nothing
+ * with it, and has other bits than with a constant.  Its digest is marked so. */
+static inline bool fconst_is_default(const struct fconst *c)
+{
+    return c->digest.hex[0] == 'i';
+}
+
 /* An operator with its attributes. */
 struct fsig {
     struct span op; /* borrowed from a model, or a literal */

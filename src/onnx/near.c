@@ -271,6 +271,42 @@ static bool same_weights(struct near *n, uint32_t x, uint32_t y)
     return add_near(n, &near);
 }
 
+/* Weights of one model that are defaults of inputs in the other (fconst_is_default()). */
+static bool defaults(struct near *n, uint32_t x, uint32_t y)
+{
+    struct share_near near = {.models = {x, y}, .kind = SHARE_NEAR_FORM};
+    struct intern plain = {0}; /* contents of constants, as models that have them */
+    POOL(uint64_t) users = {0};
+    const struct known *known = &n->w->known;
+    bool ok = true;
+    for (int pass = 0; pass < 2; pass++)
+        for (uint32_t i = 0; ok && i < known->consts.count; i++) {
+            const struct fconst *c = &known->consts.items[i];
+            uint32_t had = plain.count, id;
+            uint64_t both = (uint64_t)1 << x | (uint64_t)1 << y, mine = n->users[i] & both;
+            bool marked = fconst_is_default(c);
+            if (c->bytes < NEAR_MIN || !mine || marked != (pass == 1))
+                continue;
+            if (pass == 1 && intern_find(&plain, c->digest.hex + 1, DIGEST_HEX - 1, &id) &&
+                users.items[id] != mine) {
+                near.tensors++;
+                near.bytes += c->bytes;
+            } else if (pass == 0) {
+                ok = intern_id(&plain, c->digest.hex + 1, DIGEST_HEX - 1, &id, n->w->e) &&
+                     (id < had || POOL_ADD(users, 1, INTERN_MAX, "constants", n->w->e));
+                if (ok)
+                    users.items[id] |= mine;
+            }
+        }
+    (void)snprintf(
+        near.why, sizeof(near.why),
+        "same weights, but in one of them defaults of inputs, which the runtime does not "
+        "fuse with what uses them");
+    intern_done(&plain);
+    free(users.items);
+    return ok && (!near.tensors || add_near(n, &near));
+}
+
 /* ---- some weights changed ---- */
 
 static bool is_weight(const struct fconst *c)
@@ -394,7 +430,7 @@ bool near_misses(struct work *w, struct share *s, const struct instance *list, u
         const_users(&n, list, count);
     for (uint32_t x = 0; ok && x < w->model_count; x++)
         for (uint32_t y = x + 1; ok && y < w->model_count; y++)
-            ok = same_weights(&n, x, y) && changed_weights(&n, x, y);
+            ok = same_weights(&n, x, y) && defaults(&n, x, y) && changed_weights(&n, x, y);
     ok = ok && other_rounding(&n, list, count);
     free(n.users);
     free(n.shared);

@@ -44,7 +44,8 @@ static const struct fconst *constant(const struct finder *f, const struct fnode 
 {
     if (i >= n->in_count || fnode_in(f->g, n, i)->kind != FV_CONST)
         return NULL;
-    return &f->g->known->consts.items[fnode_in(f->g, n, i)->index];
+    const struct fconst *c = &f->g->known->consts.items[fnode_in(f->g, n, i)->index];
+    return fconst_is_default(c) ? NULL : c;
 }
 
 static bool float_is(const struct fconst *c, float *ret)

@@ -400,7 +400,9 @@ static bool read_inputs(struct reader *r, uint32_t graph)
             if (had->kind != VALUE_CONST || had->type.size)
                 return err_set(r->e, ERR_INVALID, "input '%s': defined twice",
                                span_text(v.name, shown));
-            had->type = v.type; /* an initialiser listed as input as well: its default */
+            had->type = v.type;     /* an initialiser listed as input as well: its default */
+            if (m->ir_version >= 4) /* before, all initialisers had to be */
+                m->tensors.items[had->index].is_input = graph == ONNX_MAIN;
             continue;
         }
         if (v.name.size == 0)

@@ -430,6 +430,20 @@ static void write_infos(struct writer *w, struct buf *out)
     }
 }
 
+/* Initialisers that are inputs, too, stay so. */
+static void write_defaults(const struct writer *w, struct buf *out)
+{
+    for (uint32_t i = 0; i < w->x->inits.count; i++) {
+        uint32_t id = w->x->inits.items[i];
+        struct buf info = BUF_INIT(WRITE_GRAPH_MAX);
+        if (!onnx_value_tensor(w->m, id)->is_input)
+            continue;
+        name_value(w, &info, 1, id);
+        emit_bytes(&info, 2, w->m->values.items[id].type.data, w->m->values.items[id].type.size);
+        (void)emit_message(out, GP_INPUT, &info);
+    }
+}
+
 static bool write_ports(const struct writer *w, struct buf *out)
 {
     size_t dims = (w->module->input_count + w->module->output_count) * TENSOR_RANK_MAX;
@@ -442,6 +456,7 @@ static bool write_ports(const struct writer *w, struct buf *out)
     for (size_t i = 0; i < w->module->output_count; i++)
         write_port(w, out, GP_OUTPUT, w->module->outputs[i].name, &w->module->outputs[i],
                    w->x->outputs.items[i], &names);
+    write_defaults(w, out);
     free(names.ids);
     return true;
 }

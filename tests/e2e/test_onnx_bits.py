@@ -33,6 +33,7 @@ PAIRS = [
     ("norm_kept", "norm_folded", FOLDED), ("bias_kept", "bias_folded", FOLDED), ("tower_a", "tower_unsorted", ALL),
     ("soft_old", "soft_new", ALL), ("soft_old", "soft_back", ALL), ("scale_root", "scale_number", ALL),
     ("half_a", "half_b", ALL), ("half_a", "half_c", ALL), ("half_b", "half_c", ALL),
+    ("tower_given_a", "tower_given_b", ALL),
     ("rare_a", "rare_b", ALL),
 ]
 

@@ -184,6 +184,8 @@ static void shares_what_is_said_otherwise(void **state)
     assert_int_equal(saved_by("tower_a", "tower_unsorted"), ENTRY + 3 * LAYER);
     assert_int_equal(saved_by("soft_old", "soft_new"), ENTRY + 24 * 4 * 4);
     assert_int_equal(saved_by("soft_back", "soft_new"), ENTRY + 24 * 4 * 4);
+    assert_int_equal(saved_by("tower_given_a", "tower_given_b"), ENTRY + 3 * LAYER);
+    assert_int_equal(saved_by("tower_given_a", "tower_a"), 0);
     assert_int_equal(saved_by("scale_root", "scale_number"), ENTRY + 24 * 4 * 4 + 4);
 }
 
