@@ -4,7 +4,7 @@
  *   - Identity (and Dropout at inference) looked through; equal nodes over equal inputs are one;
  *     dead nodes dropped
  *   - what is computed from constants by moving data or by exactly rounded arithmetic is a constant
- *   - the nine-node layer norm is one node; a batch norm is part of the convolution before it
+ *   - the nine-node layer norm and the five-node GELU are one node; a batch norm is part of the convolution before it
  *   - attributes sorted, defaults dropped, axes and the like always as inputs; the operator set's
  *     version only where an operator's meaning changed with it
  *
@@ -137,7 +137,9 @@ bool eval_node(const struct onnx *m, const struct gnode *n, const struct fconst 
 /* signature.c: the signature of an original node, and inputs that its attributes stand for. */
 bool signature_of(struct fgraph *g, uint32_t node, uint32_t *ret_sig, uint32_t extra[4],
                   uint32_t *ret_extra, struct err *e);
-bool signature_layer_norm(struct fgraph *g, float epsilon, uint32_t *ret_sig, struct err *e);
+/* Of a node that a pattern makes: all attributes at their defaults, but epsilon (may be NULL). */
+bool signature_plain(struct fgraph *g, struct span op, const float *epsilon, uint32_t *ret_sig,
+                     struct err *e);
 /* In words, which attribute two signatures of one operator differ in: "epsilon: 1e-05 and 1e-06". */
 void signature_difference(const struct known *k, uint32_t one, uint32_t two, char *ret,
                           size_t size);

@@ -8,6 +8,12 @@
  * becomes one LayerNormalization(x, scale, bias) at the place of the last Add.  ONNX Runtime makes
  * the same node of it (level "extended" and "all"), so the answers are those of the whole model.
  *
+ * The GELU that exporters before operator set 20 write as five nodes,
+ *
+ *   Mul(Mul(x, Add(Erf(Div(x, sqrt 2)), 1)), 1/2)
+ *
+ * becomes one Gelu(x) likewise.
+ *
  * A batch norm behind a convolution becomes part of it: exporters do so unless they are told not
  * to, and the runtime does too (from level "basic" on), all with the same rounding. */
 #include "onnx/fold.h"
@@ -80,6 +86,8 @@ static int vector_input(const struct finder *f, const struct fnode *n)
     return -1;
 }
 
+/* ---- layer norm ---- */
+
 struct norm {
     struct fnode *parts[9];
     uint32_t x, scale, bias;
@@ -119,29 +127,79 @@ static bool find(const struct finder *f, struct fnode *add, struct norm *ret)
     return true;
 }
 
-static bool replace(struct fgraph *g, const struct norm *n, struct err *e)
+/* The last of parts becomes a node of that signature over in[]; the others are dead. */
+static bool replace(struct fgraph *g, struct fnode *const *parts, uint32_t count, uint32_t sig,
+                    const uint32_t *in, uint32_t in_count, struct err *e)
 {
-    struct fnode *add = n->parts[8];
-    uint32_t sig, first = g->origins.count;
-    if (!signature_layer_norm(g, n->epsilon, &sig, e) ||
-        !POOL_ADD(g->origins, 9, 2 * ONNX_NODES_MAX, "nodes", e) ||
-        !POOL_ADD(g->edges, 3, 8u * ONNX_EDGES_MAX, "edges", e))
+    uint32_t first = g->origins.count;
+    struct fnode *last = parts[count - 1];
+    if (!POOL_ADD(g->origins, count, 2 * ONNX_NODES_MAX, "nodes", e) ||
+        !POOL_ADD(g->edges, in_count, 8u * ONNX_EDGES_MAX, "edges", e))
         return false;
-    for (uint32_t i = 0; i < 9; i++) {
-        g->origins.items[first + i] = g->origins.items[n->parts[i]->origin_first];
-        n->parts[i]->dead = i < 8;
+    for (uint32_t i = 0; i < count; i++) {
+        g->origins.items[first + i] = g->origins.items[parts[i]->origin_first];
+        parts[i]->dead = i + 1 < count;
     }
-    uint32_t *in = &g->edges.items[g->edges.count - 3];
-    in[0] = n->x;
-    in[1] = n->scale;
-    in[2] = n->bias;
-    add->sig = sig;
-    add->in_first = g->edges.count - 3;
-    add->in_count = 3;
-    add->origin_first = first;
-    add->origin_count = 9;
-    add->pattern = true;
+    last->sig = sig;
+    last->in_first = g->edges.count - in_count;
+    last->in_count = in_count;
+    memcpy(&g->edges.items[last->in_first], in, in_count * sizeof(*in));
+    last->origin_first = first;
+    last->origin_count = count;
+    last->pattern = true;
     return true;
+}
+
+static bool replace_norm(struct fgraph *g, const struct norm *n, struct err *e)
+{
+    uint32_t sig, in[3] = {n->x, n->scale, n->bias};
+    return signature_plain(g, SPAN_LIT("LayerNormalization"), &n->epsilon, &sig, e) &&
+           replace(g, n->parts, 9, sig, in, 3, e);
+}
+
+/* ---- GELU ---- */
+
+struct gelu {
+    struct fnode *parts[5];
+    uint32_t x;
+};
+
+/* Which input of an Add or Mul is that number; -1: none. */
+static int number_input(const struct finder *f, const struct fnode *n, float number)
+{
+    float value;
+    for (uint32_t i = 0; i < 2 && n->in_count == 2; i++)
+        if (float_is(constant(f, n, i), &value) && memcmp(&value, &number, sizeof(value)) == 0)
+            return (int)i;
+    return -1;
+}
+
+static bool find_gelu(const struct finder *f, struct fnode *last, struct gelu *ret)
+{
+    const struct fgraph *g = f->g;
+    int half = number_input(f, last, 0.5f);
+    struct fnode *mul = half < 0 ? NULL : behind(f, last, half ? 0 : 1, "Mul", 1);
+    for (uint32_t i = 0; mul && mul->in_count == 2 && i < 2; i++) {
+        struct fnode *add = behind(f, mul, i, "Add", 1);
+        int one = add ? number_input(f, add, 1.0f) : -1;
+        struct fnode *erf = one < 0 ? NULL : behind(f, add, one ? 0 : 1, "Erf", 1);
+        struct fnode *div = erf ? behind(f, erf, 0, "Div", 1) : NULL;
+        if (!div || number_input(f, div, (float)M_SQRT2) != 1)
+            continue;
+        uint32_t x = g->edges.items[div->in_first];
+        if (g->edges.items[mul->in_first + 1 - i] != x || g->values.items[x].type != OT_FLOAT)
+            continue;
+        *ret = (struct gelu){{div, erf, add, mul, last}, x};
+        return true;
+    }
+    return false;
+}
+
+static bool replace_gelu(struct fgraph *g, const struct gelu *n, struct err *e)
+{
+    uint32_t sig;
+    return signature_plain(g, SPAN_LIT("Gelu"), NULL, &sig, e) &&
+           replace(g, n->parts, 5, sig, &n->x, 1, e);
 }
 
 /* ---- batch norm ---- */
@@ -309,10 +367,13 @@ bool patterns_find(struct fgraph *g, struct err *e)
     bool ok = true;
     for (uint32_t i = 0; ok && i < g->nodes.count; i++) {
         struct norm n;
+        struct gelu u;
         struct batch_norm b;
         struct fnode *node = &g->nodes.items[i];
         if (!node->dead && node->in_count == 2 && is_op(g, node, "Add") && find(&f, node, &n))
-            ok = replace(g, &n, e);
+            ok = replace_norm(g, &n, e);
+        else if (!node->dead && is_op(g, node, "Mul") && find_gelu(&f, node, &u))
+            ok = replace_gelu(g, &u, e);
         else if (!node->dead && is_op(g, node, "BatchNormalization") &&
                  find_batch_norm(&f, node, &b))
             ok = replace_batch_norm(g, &b, e);

@@ -573,21 +573,21 @@ bool signature_captures(const struct onnx *m, const struct gnode *n, uint32_t *r
     return ok;
 }
 
-bool signature_layer_norm(struct fgraph *g, float epsilon, uint32_t *ret_sig, struct err *e)
+bool signature_plain(struct fgraph *g, struct span op, const float *epsilon, uint32_t *ret_sig,
+                     struct err *e)
 {
     static const struct gnode none = {.function = ONNX_NONE};
     static const float usual = 1e-5f;
     struct sign s;
-    bool ok = sign_start(&s, g, &none, e) &&
-              head(&s, (struct span){0}, SPAN_LIT("LayerNormalization"), 7);
-    if (ok && memcmp(&epsilon, &usual, sizeof(usual)) != 0) {
-        struct gattr a = {.name = SPAN_LIT("epsilon"), .type = AT_FLOAT, .f = epsilon};
+    bool ok = sign_start(&s, g, &none, e) && head(&s, (struct span){0}, op, 7);
+    if (ok && epsilon && memcmp(epsilon, &usual, sizeof(usual)) != 0) {
+        struct gattr a = {.name = SPAN_LIT("epsilon"), .type = AT_FLOAT, .f = *epsilon};
         ok = put_attr(&s, &a);
     }
     if (ok) {
         put_number(&s, -9);
         put_number(&s, 1);
-        ok = store(&s, SPAN_LIT("LayerNormalization"), true, ret_sig);
+        ok = store(&s, op, true, ret_sig);
     }
     sign_done(&s);
     return ok;

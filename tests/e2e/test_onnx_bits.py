@@ -34,7 +34,7 @@ PAIRS = [
     ("soft_old", "soft_new", ALL), ("soft_old", "soft_back", ALL), ("scale_root", "scale_number", ALL),
     ("half_a", "half_b", ALL), ("half_a", "half_c", ALL), ("half_b", "half_c", ALL),
     ("tower_given_a", "tower_given_b", ALL),
-    ("rare_a", "rare_b", ALL),
+    ("rare_a", "rare_b", ALL), ("tower_five", "tower_gelu", LATE),
 ]
 
 

@@ -55,9 +55,15 @@ class Net:
         y = self.norm_nine(x, seed, eps) if nine else self.norm(x, seed, eps)
         y = self.add("MatMul", y, self.const(weight(seed + 1, D, D)))
         y = self.add("Add", y, self.const(weight(seed + 2, D)))
-        y = self.add(act, y)
+        y = self.gelu(y) if act == "five" else self.add(act, y)
         y = self.add("MatMul", y, self.const(weight(seed + 3, D, D)))
         return self.add("Add", x, y)
+
+    def gelu(self, x: str, root: float = 2 ** 0.5, one: float = 1, half: float = 0.5, times: str = "") -> str:
+        """x / 2 (1 + erf(x / sqrt 2)) as exporters before operator set 20 write it"""
+        root, one, half = (self.const(np.array(v, np.float32)) for v in (root, one, half))
+        y = self.add("Add", self.add("Erf", self.add("Div", x, root)), one)
+        return self.add("Mul", self.add("Mul", times or x, y), half)
 
     def norm(self, x: str, seed: int, eps: float) -> str:
         return self.add("LayerNormalization", x, self.const(weight(seed + 4, D)), self.const(weight(seed + 5, D)),
@@ -107,11 +113,12 @@ def towers() -> None:
     for name, width, how in [("tower_a", 4, {}), ("tower_b", 6, {}), ("tower_eps", 6, {"eps": 1e-6}),
                              ("tower_act", 6, {"act": "Tanh"}), ("tower_nine", 6, {"nine": True}),
                              ("tower_changed", 6, {"changed": 1}), ("tower_other", 6, {"seed": 900}),
-                             ("tower_turned", 6, {"order": (2, 1, 0)})]:
+                             ("tower_turned", 6, {"order": (2, 1, 0)}),
+                             ("tower_five", 6, {"act": "five"}), ("tower_gelu", 6, {"act": "Gelu"})]:
         net = Net()
         seed = how.pop("seed", 100)
         net.head(net.tower("x", seed, **how), 700 + width, width, "y")
-        net.save(name, X, {"y": ["batch", 5, width]}, 13 if name == "tower_nine" else 17)
+        net.save(name, X, {"y": ["batch", 5, width]}, {"tower_nine": 13, "tower_gelu": 20}.get(name, 17))
     for name, how in [("wide_a", {}), ("wide_eps", {"eps": 1e-6}), ("wide_act", {"act": "Tanh"}), ("wide_changed", {"changed": 1})]:
         net = Net()
         net.add("MatMul", net.wide("x", 100, 72, **how), net.const(weight(700, 72, 4)), out="y")
@@ -497,6 +504,12 @@ def traps() -> None:
     ints = lambda *v: np.array(v, np.int64)  # noqa: E731
     square, pixels = weight(7, D, D), {"x": ["batch", 3, 8, 8]}
     trap("weight_bit", one("MatMul", bit), one("MatMul", other))
+    for name, how in [("root", {"root": 1.5}), ("one", {"one": 1.5}), ("half", {"half": 0.25}), ("times", {})]:
+        def five(n: Net, how: dict) -> str:
+            x = n.add("MatMul", "x", n.const(weight(1, 8, D)))
+            times = n.add("Relu", x) if name == "times" and how is not None else ""
+            return n.add("MatMul", n.gelu(x, times=times, **(how or {})), n.const(bit))
+        trap(f"gelu_{name}", lambda n, f=five: f(n, None), lambda n, f=five, h=how: f(n, h))
     trap("weight_turned", one("MatMul", square), one("MatMul", np.ascontiguousarray(square.T)))
     trap("fold_transpose", *(lambda n, p=p: n.add("MatMul", n.add("MatMul", "x", n.const(weight(1, 8, D))), n.add(
         "Transpose", n.const(square), perm=p)) for p in ([0, 1], [1, 0])))

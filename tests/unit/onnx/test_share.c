@@ -33,6 +33,7 @@ static void shares_what_is_equal(void **state)
     (void)state;
     assert_int_equal(saved_by("tower_a", "tower_b"), ENTRY + 3 * LAYER);
     assert_int_equal(saved_by("tower_a", "tower_twice"), ENTRY + 3 * LAYER);
+    assert_int_equal(saved_by("tower_five", "tower_gelu"), ENTRY + 3 * LAYER + 24 * 6 * 4);
     assert_int_equal(saved_by("form_raw", "form_external"), ENTRY);
     assert_int_equal(saved_by("form_typed", "form_node"), ENTRY);
     assert_int_equal(saved_by("form_identity", "form_turned"), ENTRY);
