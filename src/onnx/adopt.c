@@ -32,6 +32,8 @@ struct adopt {
     POOL(struct fnode) nodes; /* borrowed */
     struct intern same;       /* (signature, inputs) to borrowed node */
     uint8_t *done;            /* owned: the guest's nodes that have adopted */
+    bool again; /* there was a host before: the guest was folded at its own dims, and has lost the
+                   form of hosts of the same dims */
     /* of one host */
     const struct fgraph *host;
     struct fgraph *at_dims; /* kept by work.spare: the host folded at the guest's dims */
@@ -135,7 +137,7 @@ static bool specialise(struct adopt *a, bool *ret_ok)
     if (!bind_inputs(a, &gain))
         return false;
     size_t count = named_dims(a, named, sizeof(named) / sizeof(*named), &differ);
-    if (!gain || differ)
+    if ((!gain && !a->again) || differ)
         return true;
     struct fold_at at = {&a->seen[0], &a->seen[1]};
     if (!infer_at(a, named, count, 0) || !infer_at(a, named, count, 1) ||
@@ -577,6 +579,7 @@ static void host_done(struct adopt *a)
     for (uint32_t i = 0; a->pair.models && i < 2; i++)
         a->pair.models[i].g = NULL;
     work_clear(&a->pair);
+    a->pair = (struct work){0}; /* the next host may not get as far as to fill it */
     infer_done(&a->seen[0]);
     infer_done(&a->seen[1]);
     free(a->bind);
@@ -683,6 +686,7 @@ static bool adopt_guest(struct work *w, uint32_t guest)
                     any |= fits(&w->models[i].g->m->inputs[j], &a.guest->m->inputs[k], &more);
                     gain |= any && more;
                 }
+            gain |= any && a.again;
             uint64_t bytes = gain ? common_bytes(w, a.guest, w->models[i].g, has) : 0;
             if (bytes >= ADOPT_MIN && bytes > best) {
                 best = bytes;
@@ -693,7 +697,8 @@ static bool adopt_guest(struct work *w, uint32_t guest)
         if (!ok || host == guest)
             break;
         tried |= (uint64_t)1 << host;
-        ok = (round > 1 || own_dims(&a)) && try_host(&a, w->models[host].g);
+        ok = (a.again || own_dims(&a)) && try_host(&a, w->models[host].g);
+        a.again = true;
     }
     ok = ok && (!a.made || !a.nodes.count || (finish(&a) && fold_merge(a.made, w->e)));
     if (ok && a.made && a.nodes.count && POOL_ADD(w->spare, 1, ONNX_NODES_MAX, "graphs", w->e)) {

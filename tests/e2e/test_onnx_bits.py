@@ -35,6 +35,7 @@ PAIRS = [
     ("half_a", "half_b", ALL), ("half_a", "half_c", ALL), ("half_b", "half_c", ALL),
     ("tower_given_a", "tower_given_b", ALL),
     ("rare_a", "rare_b", ALL), ("tower_five", "tower_gelu", LATE),
+    ("tower_pair", "tower_twice", EARLY), ("cross_both", "cross_text", EARLY),
 ]
 
 

@@ -127,6 +127,10 @@ def towers() -> None:
     a, b = net.tower("left", 100), net.tower("right", 100)
     net.add("Mul", a, b, out="y")
     net.save("tower_twice", {"left": ["n", 5, 8], "right": ["n", 5, 8]}, {"y": ["n", 5, D]})
+    net = Net()  # what tower_twice's n is here differs
+    net.head(net.tower("left", 100), 720, 4, "y")
+    net.head(net.tower("right", 100), 730, 4, "z")
+    net.save("tower_pair", {"left": [3, 5, 8], "right": [4, 5, 8]}, {"y": [3, 5, 4], "z": [4, 5, 4]})
 
 
 def decoders() -> None:
@@ -181,6 +185,41 @@ def shapes() -> None:
         net.head(x, 750, 6, "y")
         rows = length + 1 if isinstance(length, int) else "rows"
         net.save(name, {"x": [batch, length, 8]}, {"y": [batch, rows, 6]})
+
+
+def crossed() -> None:
+    """A text whose one line is repeated for each picture: cross_both.  Pictures and texts alone, of any number."""
+    def heads(net: Net, x: str, seed: int, of: str) -> str:
+        """x in heads: shapes that exporters compute"""
+        dims = [net.add("Unsqueeze", net.add("Gather", net.add("Shape", of), net.const(np.array(i, np.int64))), net.const(ZERO)) for i in (0, 1)]
+        y = net.add("MatMul", x, net.const(weight(seed, D, D)))
+        y = net.add("Reshape", y, net.add("Concat", *dims, net.const(np.array([2, D // 2], np.int64)), axis=0))
+        y = net.add("Reshape", net.add("Relu", y), net.add("Concat", *dims, net.const(np.array([D], np.int64)), axis=0))
+        return net.add("Add", x, y)
+
+    ZERO = np.array([0], np.int64)
+    for name in ("cross_both", "cross_picture", "cross_text"):
+        net = Net()
+        if name != "cross_text":
+            picture = net.add("MatMul", "picture", net.const(weight(130, 8, D)))
+            for i in range(3):
+                picture = heads(net, picture, 131 + i, picture)
+            picture = net.add("ReduceMax", picture, axes=[1], keepdims=0)
+        if name != "cross_picture":
+            text = "text"
+            if name == "cross_both":
+                count = net.add("Unsqueeze", net.add("Gather", net.add("Shape", "picture"), net.const(np.array(0, np.int64))), net.const(ZERO))
+                text = net.add("Expand", text, net.add("Concat", count, net.const(np.array([4, 8], np.int64)), axis=0))
+            text = net.add("MatMul", text, net.const(weight(140, 8, D)))
+            for i in range(3):
+                text = heads(net, text, 141 + i, text)
+            text = net.add("ReduceMax", text, axes=[1], keepdims=0)
+        if name == "cross_both":
+            net.add("Mul", picture, text, out="y")
+        else:
+            net.add("MatMul", picture if name == "cross_picture" else text, net.const(weight(150 + len(name), D, 6)), out="y")
+        inputs = {"picture": ["n", 5, 8], "text": [1, 4, 8] if name == "cross_both" else ["n", 4, 8]}
+        net.save(name, {k: v for k, v in inputs.items() if name in ("cross_both", f"cross_{k}")}, {"y": ["n", D if name == "cross_both" else 6]})
 
 
 def masks() -> None:
@@ -576,6 +615,7 @@ def main() -> None:
     decoders()
     shapes()
     masks()
+    crossed()
     apart()
     rare()
     convolutions()

@@ -111,6 +111,36 @@ static void shares_what_numbers_make_one(void **state)
     assert_in_range(saved, all, all + turned + numbers);
 }
 
+static struct found find_with_fixed_axes(const char *const names[3])
+{
+    struct share_options o = {.fixed_axes = true};
+    struct found f = {.count = 3};
+    struct err e = {0};
+    for (size_t i = 0; i < 3; i++)
+        f.models[i] = small_model(names[i]);
+    if (!share_find_as(f.models, f.count, &o, &f.share, &e))
+        fail_msg("%s", e.text);
+    return f;
+}
+
+/* One model takes the form of two others, in one part each: the axes that are fixed are in one. */
+static void shares_with_more_than_one(void **state)
+{
+    (void)state;
+    struct found f =
+        find_with_fixed_axes((const char *[]){"cross_both", "cross_picture", "cross_text"});
+    uint64_t tower = (8 * 24 + 3 * 24 * 24) * 4, numbers = 256;
+    uint64_t saved = f.share->unshared_bytes - f.share->shared_bytes;
+    assert_in_range(saved, 2 * tower, 2 * tower + numbers);
+    assert_in_range(f.share->models[1].call_count, 1, 2);
+    assert_in_range(f.share->models[2].call_count, 1, 2);
+    found_done(&f);
+    /* the second has a name for two axes that are of different length here */
+    f = find_with_fixed_axes((const char *[]){"tower_pair", "tower_a", "tower_twice"});
+    assert_true(f.share->unshared_bytes - f.share->shared_bytes >= ENTRY + 3 * LAYER);
+    found_done(&f);
+}
+
 /* Fixed, and other heads or weights: not a byte more than two dynamic ones would share. */
 static void shares_nothing_fixed_that_differs(void **state)
 {
@@ -420,6 +450,7 @@ int main(void)
         cmocka_unit_test(shares_layers_in_another_order),
         cmocka_unit_test(shares_with_what_is_fixed),
         cmocka_unit_test(shares_what_numbers_make_one),
+        cmocka_unit_test(shares_with_more_than_one),
         cmocka_unit_test(shares_nothing_fixed_that_differs),
         cmocka_unit_test(shares_folded_batch_norms),
         cmocka_unit_test(shares_nothing_that_differs),
