@@ -180,10 +180,8 @@ static bool collect(struct look *l)
     struct coord *c = l->coord;
     bool rest = c->truth.epoch == c->epoch && !c->replan && all_in_place(&c->fleet);
     c->truth.epoch = c->epoch;
-    if (rest) {
-        add_stretched(l);
-        add_odd(l);
-    }
+    add_stretched(l);
+    add_odd(l);
     l->seen = calloc(c->rates.count + 1u, sizeof(*l->seen));
     for (uint32_t i = 0; l->seen && i < c->rates.count; i++) {
         struct rate *r = &c->rates.rows[i];

@@ -3,7 +3,7 @@
  * Every TRUTH_PERIOD_S the requests that were answered since the last look, as far as nothing of
  * them came from a cache, are compared with the latency that the planner's model gives for the
  * places and rates as they are: one row per (model, task, device whose gateway was asked).  Only a
- * fleet at rest is looked at: a change of places in between, or a module that is not where it
+ * fleet at rest is compared: a change of places in between, or a module that is not where it
  * should be, and the times since then are forgotten.
  *
  * Figures are measured again on the devices that serve the module when runs in service take
