@@ -95,6 +95,11 @@ bool auto_search(struct search *s, struct err *e);
 /* A lower bound that needs no search: every request on its own best devices. */
 double bound_alone(struct search *s);
 
+/* ---- spare.c ---- */
+/* Adds places to the best placement until options.redundancy devices may die, where memory allows;
+ * ret->unprotected names what lacks them. */
+bool spare_places(struct search *s, struct plan_result *ret, struct err *e);
+
 /* ---- nofit.c ---- */
 /* Whether memory or run times alone prove that nothing is feasible; text says what is missing. */
 bool nofit_proven(struct search *s, char *text, size_t size);

@@ -10,8 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SPARE_ROUTES_MAX 4096u /* routes of one request with spare places */
-#define SPARE_CHECK_MAX 256u   /* up to so many requests every spare place is tried at once */
 #define TEXT_MAX 480
 
 static const char *const method_names[PLAN_METHOD_COUNT] = {
@@ -95,110 +93,6 @@ static bool fail(struct search *s, enum plan_status *status, struct err *e)
                    text);
 }
 
-/* ---- spare places ---- */
-
-static bool has_site(const struct plan_sites *s, uint32_t device)
-{
-    for (uint32_t i = 0; i < s->count; i++)
-        if (s->device[i] == device)
-            return true;
-    return false;
-}
-
-static bool routes_ok(const struct search *s, uint32_t module)
-{
-    const struct eval *v = &s->v;
-    for (uint32_t k = v->user_first[module]; k < v->user_first[module + 1]; k++)
-        if (eval_routes(v, v->users[k]) > SPARE_ROUTES_MAX)
-            return false;
-    return true;
-}
-
-static struct plan_sites with_site(const struct plan_sites *s, uint32_t device)
-{
-    struct plan_sites more = {.count = s->count + 1};
-    uint32_t at = 0;
-    while (at < s->count && s->device[at] < device)
-        at++;
-    memcpy(more.device, s->device, at * sizeof(uint32_t));
-    more.device[at] = device;
-    memcpy(more.device + at + 1, s->device + at, (s->count - at) * sizeof(uint32_t));
-    return more;
-}
-
-/* One more place for a module where it costs least; false: nowhere. */
-static bool add_spare(struct search *s, uint32_t module, const bool *placed, struct err *e)
-{
-    const struct plan_instance *in = s->in;
-    struct plan_sites before = s->v.sites[module];
-    uint32_t best = UINT32_MAX;
-    double least = INFINITY;
-    if (before.count >= PLAN_REPLICAS_MAX)
-        return false;
-    for (uint32_t d = 0; d < in->device_count; d++) {
-        if (has_site(&before, d) || !plan_may(in, module, d) ||
-            in->modules[module].memory_bytes > in->devices[d].memory_bytes - s->v.used[d])
-            continue;
-        double cost = greedy_cost(s, module, d, placed);
-        if (best == UINT32_MAX || cost < least) {
-            best = d;
-            least = cost;
-        }
-    }
-    if (best == UINT32_MAX)
-        return false;
-    struct plan_sites after = with_site(&before, best);
-    eval_set(&s->v, module, &after);
-    bool ok = routes_ok(s, module);
-    if (ok && in->request_count <= SPARE_CHECK_MAX)
-        ok = eval_full(&s->v, e) && score_feasible(s->v.now);
-    if (!ok)
-        eval_set(&s->v, module, &before);
-    return ok;
-}
-
-static void mark_unprotected(const struct search *s, const struct plan_sites *sites,
-                             struct plan_result *r)
-{
-    for (uint32_t m = 0; m < s->in->module_count; m++)
-        r->unprotected[m] = sites[m].count < (uint32_t)s->o->redundancy + 1;
-}
-
-/* Small modules first: so the most of them are protected.  What is given is only looked at. */
-static bool add_spares(struct search *s, struct plan_result *r, struct err *e)
-{
-    const struct plan_instance *in = s->in;
-    uint32_t want = (uint32_t)s->o->redundancy + 1;
-    bool *placed = malloc(in->module_count), *done = calloc(in->module_count, 1);
-    r->unprotected = calloc(in->module_count, sizeof(bool));
-    bool ok = placed && done && r->unprotected;
-    for (uint32_t i = 0; ok && i < in->module_count; i++)
-        placed[i] = true;
-    eval_set_all(&s->v, s->best);
-    for (uint32_t i = 0; ok && !s->o->given && i < in->module_count; i++) {
-        uint32_t m = UINT32_MAX;
-        for (uint32_t k = 0; k < in->module_count; k++)
-            if (!done[k] &&
-                (m == UINT32_MAX || in->modules[k].memory_bytes < in->modules[m].memory_bytes))
-                m = k;
-        done[m] = true;
-        while (s->v.sites[m].count < want && search_free(s, m) && add_spare(s, m, placed, e))
-            ;
-    }
-    free(placed);
-    free(done);
-    if (!ok)
-        return err_set(e, ERR_MEMORY, "no memory for spare places");
-    if (!eval_full(&s->v, e))
-        return false;
-    if (score_feasible(s->v.now)) {
-        memcpy(s->best, s->v.sites, in->module_count * sizeof(*s->best));
-        s->bound = -INFINITY; /* was proven for placements without spare places */
-    }
-    mark_unprotected(s, s->best, r);
-    return true;
-}
-
 /* ---- the result ---- */
 
 static bool copy_result(struct search *s, struct plan_result *r, struct err *e)
@@ -246,7 +140,7 @@ bool plan_solve(const struct plan_instance *in, const struct plan_options *o,
     bool ok = run_method(&s, e);
     if (ok && !s.found)
         ok = fail(&s, &ret->status, e);
-    ok = ok && (o->redundancy == 0 || add_spares(&s, ret, e)) && copy_result(&s, ret, e) &&
+    ok = ok && (o->redundancy == 0 || spare_places(&s, ret, e)) && copy_result(&s, ret, e) &&
          (!o->explain || explain_fill(&s, ret, e));
     ret->evaluations = s.v.count;
     search_done(&s);

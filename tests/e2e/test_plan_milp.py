@@ -228,6 +228,20 @@ def test_nofit_says_what_would_help() -> None:
     assert plan(short, code=1)["error"]["message"].endswith("there would be room with 2 bytes more on 'a', or without the model 'n'")
 
 
+def test_redundancy_packs_where_memory_allows() -> None:
+    """b has room for v and t together only if s is not there: taking the smallest first would put it there."""
+    sizes = {"v": 6, "t": 5, "s": 4}
+    tight = {"devices": [{"name": "a", "memory_bytes": 15}, {"name": "b", "memory_bytes": 11}, {"name": "c", "memory_bytes": 4}],
+             "default_link": {"latency_ms": 1, "mbit": 100}, "modules": [{"name": n, "memory_bytes": b, "run_ms": {"a": 1, "b": 2, "c": 9}} for n, b in sizes.items()],
+             "models": [{"name": "m", "encoders": ["v", "t"], "head": "s"}], "requests": [{"model": "m", "source": "a"}]}
+    for change, short in ({}, 0), ({"c": 3}, 1), ({"b": 10, "a": 16}, 1):
+        for d in tight["devices"]:
+            d["memory_bytes"] = change.get(d["name"], d["memory_bytes"])
+        answer = plan(tight, "--redundancy", "1")
+        assert [n for n in sizes if len(answer["placement"][n]) < 2] == answer["unprotected"] and len(answer["unprotected"]) == short, (change, answer)
+        assert all(used <= d["memory_bytes"] for used, d in zip(answer["device_memory_bytes"].values(), tight["devices"]))
+
+
 def modules_of(model: dict[str, Any]) -> set[str]:
     return {c["module"] for c in model.get("calls", [])} | set(model.get("encoders", [])) | ({model["head"]} if model.get("head") else set())
 
