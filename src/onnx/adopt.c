@@ -49,6 +49,7 @@ struct adopt {
     uint32_t *memo;         /* owned: host's value to the guest's, of one operand */
     POOL(uint32_t) touched; /* values that have a memo */
     uint8_t *above;         /* owned: scratch of is_above() */
+    bool changed;           /* made is another graph than the guest */
     uint8_t *used;          /* owned: nodes of the folded host that are partners */
     uint64_t steps;         /* of is_above(), all together */
 };
@@ -494,14 +495,20 @@ static bool adopt_node(struct adopt *a, uint32_t node, uint32_t twin)
     if (!a->node_of[last])
         return true;
     const struct fnode *h = &a->host->nodes.items[a->node_of[last] - 1];
-    if (h->sig != g->sig || h->in_count != g->in_count)
+    bool reshape = span_is(a->w->known.sigs.items[h->sig].op, "Reshape");
+    if ((h->sig != g->sig && !reshape) || h->in_count != g->in_count)
         return true;
     uint32_t *in = calloc(g->in_count + 1u, sizeof(*in));
     bool ok = in || err_set(a->w->e, ERR_MEMORY, "graph: no memory"), all = true, any = false;
+    bool lent = false;
     for (uint32_t k = 0; ok && all && k < g->in_count; k++) {
         uint32_t value = a->host->edges.items[h->in_first + k];
         const struct fvalue *v = &a->host->values.items[value];
         in[k] = a->guest->edges.items[g->in_first + k];
+        if (reshape && k == 1 && v->kind == FV_CONST) { /* other words for the same shape */
+            ok = fold_const_value(a->made, v->index, ONNX_NONE, &in[k], a->w->e);
+            any = lent = true;
+        }
         if (fnode_in(a->guest, g, k)->kind != FV_CONST || v->kind != FV_NODE)
             continue;
         forget_all(a);
@@ -511,6 +518,11 @@ static bool adopt_node(struct adopt *a, uint32_t node, uint32_t twin)
     }
     for (uint32_t k = 0; ok && all && any && k < g->in_count; k++)
         a->made->edges.items[g->in_first + k] = in[k];
+    if (ok && all && any) {
+        a->made->nodes.items[node].sig = h->sig;
+        a->made->nodes.items[node].lent |= lent;
+        a->changed = true;
+    }
     a->done[node] |= ok && all;
     free(in);
     return ok;
@@ -700,8 +712,8 @@ static bool adopt_guest(struct work *w, uint32_t guest)
         ok = (a.again || own_dims(&a)) && try_host(&a, w->models[host].g);
         a.again = true;
     }
-    ok = ok && (!a.made || !a.nodes.count || (finish(&a) && fold_merge(a.made, w->e)));
-    if (ok && a.made && a.nodes.count && POOL_ADD(w->spare, 1, ONNX_NODES_MAX, "graphs", w->e)) {
+    ok = ok && (!a.made || !a.changed || (finish(&a) && fold_merge(a.made, w->e)));
+    if (ok && a.made && a.changed && POOL_ADD(w->spare, 1, ONNX_NODES_MAX, "graphs", w->e)) {
         w->spare.items[w->spare.count - 1] = w->models[guest].g; /* constants may come from it */
         w->models[guest].g = a.made;
         w->models[guest].dynamic = true;

@@ -416,6 +416,43 @@ static bool try_known(struct fgraph *g, uint32_t node, bool *ret_done, struct er
     return true;
 }
 
+bool fold_reshaped(const struct fgraph *g, const struct gnode *n, struct fconst *ret)
+{
+    if (!g->at || !onnx_is_op(n, "Reshape") || n->graph != ONNX_MAIN || n->in_count != 2 ||
+        n->out_count != 1 || g->m->refs.items[n->out_first] == ONNX_NONE)
+        return false;
+    const struct ivalue *x = &g->at->a->values[g->m->refs.items[n->out_first]],
+                        *y = &g->at->b->values[g->m->refs.items[n->out_first]];
+    bool ok = x->rank > 0 && x->rank == y->rank;
+    for (int i = 0; ok && i < x->rank; i++)
+        ok = x->dims[i] > 0 && x->dims[i] == y->dims[i];
+    if (!ok || !ret)
+        return ok;
+    uint64_t rank = (uint64_t)x->rank;
+    *ret = (struct fconst){
+        .type = OT_INT64, .rank = 1, .dims = {x->rank}, .count = rank, .bytes = 8 * rank};
+    ret->owned = malloc((size_t)ret->bytes);
+    if (ret->owned)
+        memcpy(ret->owned, x->dims, (size_t)ret->bytes);
+    ret->data = ret->owned;
+    return ret->owned != NULL;
+}
+
+/* Puts the shape that a Reshape comes to in the place of its own. */
+static bool say_shape(struct fgraph *g, uint32_t node, struct fnode *f, struct err *e)
+{
+    struct fconst c;
+    uint32_t constant, id;
+    if (f->in_count != 2 || fnode_in(g, f, 1)->kind != FV_CONST ||
+        !fold_reshaped(g, &g->m->nodes.items[node], &c))
+        return true;
+    if (!known_const(g->known, &c, &constant, e) ||
+        !fold_const_value(g, constant, fnode_in(g, f, 1)->origin, &id, e))
+        return false;
+    g->edges.items[f->in_first + 1] = id;
+    return true;
+}
+
 static bool build_node(struct fgraph *g, uint32_t node, struct err *e)
 {
     struct onnx *m = g->m;
@@ -437,7 +474,8 @@ static bool build_node(struct fgraph *g, uint32_t node, struct err *e)
     struct fnode f = {.flops = 0};
     uint32_t extra[4], extras;
     return signature_of(g, node, &f.sig, extra, &extras, e) &&
-           add_inputs(g, node, &f, extra, extras, e) && place_node(g, node, &f, e);
+           add_inputs(g, node, &f, extra, extras, e) && say_shape(g, node, &f, e) &&
+           place_node(g, node, &f, e);
 }
 
 bool fold_merge(struct fgraph *g, struct err *e)

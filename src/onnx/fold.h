@@ -79,6 +79,7 @@ struct fnode {
     uint32_t out_first, out_count;       /* edges */
     uint32_t origin_first, origin_count; /* origins: nodes of the model */
     bool dead;
+    bool lent;    /* a constant is another model's (adopt.c) */
     bool pattern; /* stands for a pattern, not for one node */
     double flops; /* NaN: not known */
 };
@@ -108,6 +109,9 @@ struct fold_at {
 bool fold_graph(struct onnx *m, struct known *known, const struct fold_at *at, struct fgraph **ret,
                 struct err *e);
 void fold_free(struct fgraph *g);
+/* With shapes known: whether they are what a Reshape comes to, whatever words (0, -1) it has for
+ * them; ret (may be NULL): its shape. */
+bool fold_reshaped(const struct fgraph *g, const struct gnode *n, struct fconst *ret);
 /* Equal nodes over equal inputs become one. */
 bool fold_merge(struct fgraph *g, struct err *e);
 void known_done(struct known *k);

@@ -69,7 +69,7 @@ static bool collect(struct gather *t)
     struct instance *x = t->x;
     for (uint32_t i = 0; i < x->nodes.count; i++) {
         const struct fnode *n = &g->nodes.items[x->nodes.items[i]];
-        x->borrowed |= n->origin_count == 0;
+        x->borrowed |= n->origin_count == 0 || n->lent;
         for (uint32_t k = 0; k < n->origin_count; k++)
             if (!list_node(t, g->origins.items[n->origin_first + k]))
                 return false;

@@ -195,6 +195,8 @@ static bool is_default(const struct fgraph *g, const struct gnode *n, const stru
     char op[32] = {0};
     if (a->ref.size)
         return false;
+    if (span_is(a->name, "allowzero") && fold_reshaped(g, n, NULL))
+        return true;
     if (is_softmax(n) && span_is(a->name, "axis") && (n->version < 13 || last_axis(g, n)))
         return last_axis(g, n) || (a->type == AT_INT && a->i == 1);
     memcpy(op, n->op.data, num_min(n->op.size, sizeof(op) - 1));

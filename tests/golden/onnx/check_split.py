@@ -43,6 +43,8 @@ def aligned(value: np.ndarray) -> np.ndarray:
 
 def make_input(port, batch: int, rng: np.random.Generator) -> np.ndarray:
     dims = [d if isinstance(d, int) else (batch if i == 0 else 7) for i, d in enumerate(port.shape)]
+    if len(dims) == 4:  # pictures of any size, as optimum exports them
+        dims[1:] = [d if isinstance(d, int) else otherwise for d, otherwise in zip(port.shape[1:], (3, 32, 32))]
     if "int64" in port.type:
         if "mask" in port.name:
             mask = np.ones(dims, np.int64)
