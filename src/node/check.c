@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/num.h"
 #include "node/internal.h"
+#include "node/question.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -19,11 +20,10 @@ struct called {
 
 struct checking {
     struct node *node;
+    const struct question *question; /* kept */
     struct exec *exec;
     struct named_tensor (*inputs)[CHECK_PORTS_MAX]; /* owned: of each run */
-    int input_count;
-    size_t bytes;         /* of all inputs */
-    struct called *calls; /* owned */
+    struct called *calls;                           /* owned */
     int call_count;
     json_t *outputs, *dims; /* the answer, owned */
     struct err *e;
@@ -60,48 +60,30 @@ static void fill_numbers(struct tensor *t, bool mask, int run, uint64_t *seed)
     }
 }
 
-static bool make_input(struct checking *c, const json_t *row, int run, struct named_tensor *to)
+static bool make_input(struct checking *c, int index, int run)
 {
-    static const char what[] = "check: input";
-    const char *name, *type;
-    json_t *dims;
-    struct shape shape = {0};
-    if (!json_need_str(row, what, "name", &name, c->e) ||
-        !json_need_str(row, what, "dtype", &type, c->e) ||
-        !json_need_array(row, what, "shape", TENSOR_RANK_MAX, &dims, c->e))
-        return false;
-    if (strlen(name) >= sizeof(to->name))
-        return err_set(c->e, ERR_INVALID, "%s: name of over %zu bytes", what, sizeof(to->name) - 1);
-    for (size_t i = 0; i < json_array_size(dims); i++)
-        shape.dims[shape.rank++] = json_integer_value(json_array_get(dims, i));
-    memcpy(to->name, name, strlen(name) + 1);
-    enum dtype t = dtype_from_name(type);
-    if (t == DT_NONE)
-        return err_set(c->e, ERR_INVALID, "%s '%s': dtype '%.20s' is unknown", what, name, type);
-    if (!tensor_new(t, &shape, &to->tensor, c->e))
-        return err_prefix(c->e, "%s '%s'", what, name);
-    c->bytes += to->tensor.bytes;
-    if (c->bytes > CHECK_BYTES_MAX)
-        return err_set(c->e, ERR_TOO_LARGE, "%ss: over %zu bytes", what, CHECK_BYTES_MAX);
-    uint64_t seed = (uint64_t)run * 1000003 + (uint64_t)c->input_count + 1;
-    if (t == DT_F32 || t == DT_F64 || t == DT_F16 || t == DT_BF16)
+    const struct question_input *from = &c->question->inputs[index];
+    struct named_tensor *to = &c->inputs[run][index];
+    memcpy(to->name, from->name, sizeof(to->name));
+    if (!tensor_new(from->dtype, &from->shape, &to->tensor, c->e))
+        return err_prefix(c->e, "check: input '%s'", from->name);
+    uint64_t seed = (uint64_t)run * 1000003 + (uint64_t)index + 1;
+    if (from->dtype == DT_F32 || from->dtype == DT_F64 || from->dtype == DT_F16 ||
+        from->dtype == DT_BF16)
         fill_floats(&to->tensor, &seed);
     else
-        fill_numbers(&to->tensor, strstr(name, "mask") != NULL, run, &seed);
+        fill_numbers(&to->tensor, strstr(from->name, "mask") != NULL, run, &seed);
     return true;
 }
 
-static bool make_inputs(struct checking *c, const json_t *question)
+static bool make_inputs(struct checking *c)
 {
-    json_t *rows;
-    if (!json_need_array(question, "check", "inputs", CHECK_PORTS_MAX, &rows, c->e))
-        return false;
     c->inputs = calloc(CHECK_RUNS, sizeof(*c->inputs));
     if (!c->inputs)
         return err_set(c->e, ERR_MEMORY, "check: no memory");
-    for (size_t i = 0; i < json_array_size(rows); i++, c->input_count++)
+    for (int i = 0; i < c->question->input_count; i++)
         for (int run = 0; run < CHECK_RUNS; run++)
-            if (!make_input(c, json_array_get(rows, i), run, &c->inputs[run][i]))
+            if (!make_input(c, i, run))
                 return false;
     return true;
 }
@@ -117,40 +99,24 @@ static const struct tensor *output_of(const struct checking *c, int call, const 
     return NULL;
 }
 
-/* {"call","output"} of a call that was made. */
-static bool read_output(const struct checking *c, const json_t *o, int run,
+/* The output of a call that was made, as a reference says it. */
+static bool read_output(const struct checking *c, const struct question_ref *r, int run,
                         const struct tensor **ret)
 {
-    uint64_t call;
-    const char *output;
-    if (!json_need_u64(o, "check", "call", CHECK_CALLS_MAX, &call, c->e) ||
-        !json_need_str(o, "check", "output", &output, c->e))
-        return false;
-    *ret = (int)call < c->call_count ? output_of(c, (int)call, output, run) : NULL;
-    return *ret || err_set(c->e, ERR_INVALID, "check: call %d of %d has no output '%.60s'",
-                           (int)call, c->call_count, output);
+    *ret = output_of(c, r->call, r->output, run);
+    return *ret || err_set(c->e, ERR_INVALID, "check: call %d of %d has no output '%.60s'", r->call,
+                           c->call_count, r->output);
 }
 
-static bool read_ref(const struct checking *c, const json_t *o, int run, struct named_tensor *to)
+static bool read_ref(const struct checking *c, const struct question_ref *r, int run,
+                     struct named_tensor *to)
 {
-    const char *port;
-    uint64_t input;
     const struct tensor *t = NULL;
-    if (!json_need_str(o, "check", "port", &port, c->e))
+    if (r->input >= 0)
+        t = &c->inputs[run][r->input].tensor;
+    else if (!read_output(c, r, run, &t))
         return false;
-    if (json_object_get(o, "input")) {
-        if (!json_need_u64(o, "check", "input", CHECK_PORTS_MAX, &input, c->e))
-            return false;
-        if ((int)input >= c->input_count)
-            return err_set(c->e, ERR_INVALID, "check: input %d of %d", (int)input, c->input_count);
-        t = &c->inputs[run][input].tensor;
-    } else if (!read_output(c, o, run, &t)) {
-        return false;
-    }
-    if (strlen(port) >= sizeof(to->name))
-        return err_set(c->e, ERR_INVALID, "check: a port's name of over %zu bytes",
-                       sizeof(to->name) - 1);
-    memcpy(to->name, port, strlen(port) + 1);
+    memcpy(to->name, r->port, sizeof(to->name));
     to->tensor = *t; /* borrowed for the run */
     return true;
 }
@@ -172,8 +138,8 @@ static void note_dims(struct checking *c, const char *digest, const struct exec_
     json_object_set_new(c->dims, digest, dims);
 }
 
-static bool run_all(struct checking *c, struct exec_module *m, const char *digest,
-                    const json_t *refs, struct called *ret)
+static bool run_all(struct checking *c, struct exec_module *m, const struct question_run *q,
+                    struct called *ret)
 {
     struct named_tensor inputs[CHECK_PORTS_MAX];
     const struct port *ports = exec_outputs(m, &ret->count);
@@ -184,34 +150,30 @@ static bool run_all(struct checking *c, struct exec_module *m, const char *diges
         return err_set(c->e, ERR_MEMORY, "check: no memory");
     memcpy(ret->ports, ports, count * sizeof(*ports));
     for (int run = 0; run < CHECK_RUNS; run++) {
-        int n = 0;
-        for (size_t i = 0; i < json_array_size(refs); i++, n++)
-            if (!read_ref(c, json_array_get(refs, i), run, &inputs[i]))
+        for (int i = 0; i < q->ref_count; i++)
+            if (!read_ref(c, &q->refs[i], run, &inputs[i]))
                 return false;
         if (run == 0)
-            note_dims(c, digest, m, inputs, n);
-        if (!exec_run(m, inputs, n, NULL, ret->tensors + (size_t)run * count, c->e))
+            note_dims(c, q->module.hex, m, inputs, q->ref_count);
+        if (!exec_run(m, inputs, q->ref_count, NULL, ret->tensors + (size_t)run * count, c->e))
             return false;
     }
     return true;
 }
 
 /* Loads the module of a call or a reference, runs it on all inputs, and lets it go. */
-static bool run_module(struct checking *c, const json_t *row, struct called *ret)
+static bool run_module(struct checking *c, const struct question_run *q, struct called *ret)
 {
-    const char *digest;
-    json_t *refs;
+    const char *digest = q->module.hex;
     char *folder;
     struct exec_module *m;
-    if (!json_need_str(row, "check", "module", &digest, c->e) ||
-        !json_need_array(row, "check", "inputs", CHECK_PORTS_MAX, &refs, c->e) ||
-        !node_fetch(c->node, digest, c->e) ||
+    if (!node_fetch(c->node, digest, c->e) ||
         !blobs_module_folder(c->node->blobs, digest, &folder, c->e))
         return false;
     bool ok = exec_load(c->exec, folder, digest, &m, c->e);
     free(folder);
     if (ok) {
-        ok = run_all(c, m, digest, refs, ret);
+        ok = run_all(c, m, q, ret);
         exec_unload(m);
     }
     return ok || err_prefix(c->e, "module %.12s", digest);
@@ -248,20 +210,19 @@ static double difference(const struct tensor *a, const struct tensor *b)
     return worst > 0 ? worst : 1e-45; /* other bits of the same numbers: of zeros, of NaNs */
 }
 
-static bool compare_output(struct checking *c, const struct called *whole, const json_t *row)
+static bool compare_output(struct checking *c, const struct called *whole,
+                           const struct question_ref *r)
 {
-    const char *name;
+    const char *name = r->port;
     double worst = 0;
     int index = 0;
-    if (!json_need_str(row, "check: output", "name", &name, c->e))
-        return false;
     while (index < whole->count && strcmp(whole->ports[index].name, name) != 0)
         index++;
     if (index == whole->count)
         return err_set(c->e, ERR_INVALID, "check: there is no output '%.60s'", name);
     for (int run = 0; run < CHECK_RUNS; run++) {
         const struct tensor *part;
-        if (!read_output(c, row, run, &part))
+        if (!read_output(c, r, run, &part))
             return false;
         double d = difference(&whole->tensors[run * whole->count + index], part);
         worst = d > worst ? d : worst;
@@ -271,14 +232,12 @@ static bool compare_output(struct checking *c, const struct called *whole, const
     return true;
 }
 
-static bool compare(struct checking *c, const json_t *reference)
+static bool compare(struct checking *c, const struct question_run *reference)
 {
     struct called whole = {0};
-    json_t *outputs;
-    bool ok = json_need_array(reference, "check", "outputs", CHECK_PORTS_MAX, &outputs, c->e) &&
-              run_module(c, reference, &whole);
-    for (size_t i = 0; ok && i < json_array_size(outputs); i++)
-        ok = compare_output(c, &whole, json_array_get(outputs, i));
+    bool ok = run_module(c, reference, &whole);
+    for (int i = 0; ok && i < reference->output_count; i++)
+        ok = compare_output(c, &whole, &reference->outputs[i]);
     clear_called(&whole);
     return ok;
 }
@@ -303,23 +262,21 @@ static bool make_exec(struct checking *c)
     return ok;
 }
 
-static bool check(struct checking *c, const json_t *question)
+static bool check(struct checking *c)
 {
-    json_t *calls, *references;
-    if (!json_need_array(question, "check", "calls", CHECK_CALLS_MAX, &calls, c->e) ||
-        !json_need_array(question, "check", "references", CHECK_CALLS_MAX, &references, c->e) ||
-        !make_inputs(c, question) || !make_exec(c))
+    const struct question *q = c->question;
+    if (!make_inputs(c) || !make_exec(c))
         return false;
-    c->calls = calloc(json_array_size(calls) + 1, sizeof(*c->calls));
+    c->calls = calloc((size_t)q->call_count + 1, sizeof(*c->calls));
     if (!c->calls)
         return err_set(c->e, ERR_MEMORY, "check: no memory");
-    for (size_t i = 0; i < json_array_size(calls); i++, c->call_count++)
-        if (!run_module(c, json_array_get(calls, i), &c->calls[i])) {
+    for (int i = 0; i < q->call_count; i++, c->call_count++)
+        if (!run_module(c, &q->calls[i], &c->calls[i])) {
             c->call_count++; /* what it had made is cleared */
             return false;
         }
-    for (size_t i = 0; i < json_array_size(references); i++)
-        if (!compare(c, json_array_get(references, i)))
+    for (int i = 0; i < q->reference_count; i++)
+        if (!compare(c, &q->references[i]))
             return false;
     return true;
 }
@@ -344,16 +301,20 @@ void node_handle_check(struct net_request *r, void *node)
     struct err e = {0};
     size_t size;
     const void *data = net_request_body(r, &size);
-    json_t *question = json_parse("check", data, size, &e), *answer = NULL;
-    struct checking c = {.node = n, .outputs = json_array(), .dims = json_object(), .e = &e};
+    json_t *o = json_parse("check", data, size, &e), *answer = NULL;
+    struct question q = {0};
+    bool ok = o && question_read(o, &q, &e);
+    json_decref(o);
+    struct checking c = {
+        .node = n, .question = &q, .outputs = json_array(), .dims = json_object(), .e = &e};
     /* A sweep would take modules that no table names yet, and memory for one such thing is enough. */
     (void)pthread_mutex_lock(&n->measure_lock);
-    bool ok = question && (n->options.exec_kind == EXEC_FAKE || check(&c, question));
+    ok = ok && (n->options.exec_kind == EXEC_FAKE || check(&c));
     if (ok)
         answer = json_pack("{s:O,s:O}", "outputs", c.outputs, "dims", c.dims);
     clear_checking(&c);
     (void)pthread_mutex_unlock(&n->measure_lock);
-    json_decref(question);
+    question_clear(&q);
     if (ok)
         net_reply_json(r, 200, answer);
     else

@@ -14,13 +14,8 @@
  *                                                       of numbers, -1 where there is none
  *          "dims": {digest: {"PORT.INDEX": size}}}      sizes that dynamic dims of modules had
  *
- * Everything is checked: the question comes over the network. */
+ * Everything is checked first: the question comes over the network (node/question.h). */
 #pragma once
 #include "net/server.h"
-
-#define CHECK_RUNS 3
-#define CHECK_CALLS_MAX 1024
-#define CHECK_PORTS_MAX 256
-#define CHECK_BYTES_MAX ((size_t)1 << 30) /* of all inputs in all runs */
 
 void node_handle_check(struct net_request *r, void *node);
