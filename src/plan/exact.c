@@ -23,10 +23,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define QUEUE_CELLS_MAX (1u << 20) /* requests x modules whose queues are looked at */
+#define QUEUE_ROUNDING 1e-12    /* sums of run times are not added in the order of the schedule */
 #define REPLICA_DEVICES_MAX 10u /* 1023 sets of devices per module */
 #define FIRST_STARTS 4u         /* of the local search that goes before */
 
 /* ---- all else ---- */
+
+/* Work that requests before the one that is bounded certainly bring to a device. */
+struct queue {
+    double after_front; /* ms, of those that are not simulated exactly */
+    double all;         /* ms, of all of them */
+    double longest;     /* ms, of one call */
+};
 
 struct open_tree {
     struct tree t;
@@ -40,8 +49,13 @@ struct open_tree {
     double *lanes; /* depth x lane_count: as the exact front leaves them (burst) */
     size_t lane_count;
     double *avail;       /* by device: least lane time */
-    uint32_t *front;     /* by depth: requests simulated exactly */
+    struct queue *queue; /* by device: of the request that is bounded (burst) */
+    double
+        *runs_before;  /* request x module: runs that requests before it ask for; NULL: too many */
+    double *most_runs; /* by module: of one call */
+    uint32_t *front;   /* by depth: requests simulated exactly */
     double *front_value; /* by depth */
+    uint32_t front_now;  /* of the node that is bounded */
 };
 
 static double share_of(const struct plan_instance *in, uint32_t request, uint32_t module,
@@ -106,6 +120,49 @@ static double advance_front(struct open_tree *x, uint32_t depth)
     return value;
 }
 
+/* Adds the calls of a module that is on d for certain, by requests before q. */
+static void add_queue(const struct open_tree *x, uint32_t q, uint32_t front, uint32_t m, uint32_t d,
+                      struct queue *to)
+{
+    size_t modules = x->t.s->in->module_count;
+    double run = plan_run(x->t.s->in, m, d), all = x->runs_before[q * modules + m];
+    if (all <= 0)
+        return;
+    to->all += all * run;
+    to->after_front += (all - x->runs_before[front * modules + m]) * run;
+    to->longest = fmax(to->longest, x->most_runs[m] * run);
+}
+
+static void fill_queues(struct open_tree *x, uint32_t q, uint32_t front)
+{
+    const struct plan_instance *in = x->t.s->in;
+    memset(x->queue, 0, in->device_count * sizeof(*x->queue));
+    for (uint32_t m = 0; m < in->module_count; m++) {
+        const struct plan_sites *sites = &x->t.s->v.sites[m];
+        if (sites->count == 1)
+            add_queue(x, q, front, m, sites->device[0], &x->queue[sites->device[0]]);
+    }
+}
+
+/* When a lane of d is free for request q.  Requests are taken one after the other, so a single lane
+ * has done all that those before q ask of its device, after what it was left at by the front.  Of L
+ * lanes a call takes the least one, so without its last call none has done more than the least one
+ * has in the end: all work <= L * least + (L - 1) * longest. */
+static double lane_there(void *ctx, uint32_t request, uint32_t module, uint32_t device)
+{
+    const struct open_tree *x = ctx;
+    const struct search *s = x->t.s;
+    double lanes = s->in->devices[device].lanes;
+    if (!x->runs_before)
+        return x->avail[device];
+    struct queue all = x->queue[device];
+    if (!s->replicas && s->v.sites[module].count == 0) /* earlier calls of it are there, too */
+        add_queue(x, request, x->front_now, module, device, &all);
+    double free = lanes > 1 ? (all.all - (lanes - 1) * all.longest) / lanes
+                            : x->avail[device] + all.after_front;
+    return fmax(x->avail[device], free * (1 - QUEUE_ROUNDING));
+}
+
 /* Bound of the node whose first `depth` modules are placed. */
 static double node_bound(struct open_tree *x, uint32_t depth)
 {
@@ -113,10 +170,13 @@ static double node_bound(struct open_tree *x, uint32_t depth)
     bool burst = in->objective == PLAN_BURST, load = in->objective == PLAN_LOAD;
     double bound = burst ? advance_front(x, depth) : 0;
     x->t.s->v.count++;
-    for (uint32_t q = burst && isfinite(bound) ? x->front[depth] : 0;
+    x->front_now = burst ? x->front[depth] : 0;
+    for (uint32_t q = isfinite(bound) ? x->front_now : 0;
          q < in->request_count && bound < search_ceiling(x->t.s); q++) {
-        double t =
-            relax_time(&x->relax, q, x->open, burst ? x->avail : NULL, load ? rho_there : NULL, x);
+        if (burst && x->runs_before)
+            fill_queues(x, q, x->front_now);
+        double t = relax_time(&x->relax, q, x->open, burst ? lane_there : NULL,
+                              load ? rho_there : NULL, x);
         if (!isfinite(t))
             return INFINITY;
         bound = fmin(bound + eval_weighted(&in->requests[q], t), DBL_MAX);
@@ -256,6 +316,30 @@ static void fill_open(struct open_tree *x)
     }
 }
 
+static bool fill_runs(struct open_tree *x)
+{
+    const struct plan_instance *in = x->t.s->in;
+    size_t modules = in->module_count;
+    x->queue = calloc(in->device_count, sizeof(*x->queue));
+    x->most_runs = calloc(modules, sizeof(double));
+    if (!x->queue || !x->most_runs)
+        return false;
+    if (in->request_count * modules > QUEUE_CELLS_MAX)
+        return true;
+    x->runs_before = calloc((in->request_count + 1u) * modules, sizeof(double));
+    for (uint32_t q = 0; x->runs_before && q < in->request_count; q++) {
+        double *now = x->runs_before + q * modules, *next = now + modules;
+        const struct plan_model *m = &in->models[in->requests[q].model];
+        memcpy(next, now, modules * sizeof(*now));
+        for (uint32_t i = 0; i < m->call_count; i++) {
+            uint32_t used = m->calls[i].module;
+            next[used] += in->requests[q].runs[i];
+            x->most_runs[used] = fmax(x->most_runs[used], in->requests[q].runs[i]);
+        }
+    }
+    return x->runs_before != NULL;
+}
+
 static bool open_init(struct open_tree *x, struct search *s, struct err *e)
 {
     const struct plan_instance *in = s->in;
@@ -278,6 +362,8 @@ static bool open_init(struct open_tree *x, struct search *s, struct err *e)
         x->whole_share = calloc((size_t)in->module_count * in->device_count, sizeof(double));
         ok = ok && x->rho && x->whole_share;
     }
+    if (ok && in->objective == PLAN_BURST)
+        ok = fill_runs(x);
     return ok || err_set(e, ERR_MEMORY, "no memory for a search");
 }
 
@@ -289,6 +375,9 @@ static void open_done(struct open_tree *x)
     free(x->order);
     free(x->children);
     free(x->avail);
+    free(x->queue);
+    free(x->runs_before);
+    free(x->most_runs);
     free(x->front);
     free(x->front_value);
     free(x->lanes);

@@ -53,9 +53,7 @@ static double to_source(const struct relax *x, const struct plan_request *q,
 }
 
 double relax_time(struct relax *x, uint32_t request, const struct open_places *open,
-                  const double *avail,
-                  double (*rho)(void *ctx, uint32_t request, uint32_t module, uint32_t device),
-                  void *ctx)
+                  relax_there avail, relax_there rho, void *ctx)
 {
     const struct plan_instance *in = x->in;
     const struct plan_request *q = &in->requests[request];
@@ -66,7 +64,8 @@ double relax_time(struct relax *x, uint32_t request, const struct open_places *o
         const struct open_places *o = &open[call->module];
         for (uint32_t i = 0; i < o->count; i++) {
             uint32_t d = o->device[i];
-            double at = avail ? avail[d] : 0, run = plan_run(in, call->module, d);
+            double at = avail ? avail(ctx, request, call->module, d) : 0,
+                   run = plan_run(in, call->module, d);
             if (call->from_source)
                 at = fmax(at, plan_tau(in, q->source, d, q->input_bytes[c]));
             for (uint32_t k = 0; k < call->from_count; k++)
