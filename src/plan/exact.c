@@ -1,17 +1,20 @@
 /* exact.c - branch and bound: the best placement, and the proof.
  *
  * Two searches.  table_search(): objective `latency`, one place per module, tables small enough
- * (exact_tables.c).  open_search(): all else; at each node every request is bounded by relax_time() with the
- * devices that are still open; for a burst the requests at the front whose modules are all placed are
- * simulated exactly and the others start no sooner than the lanes that those leave; for load, rho is
- * at least what is placed already and the module's own share.
+ * (exact_tables.c).  open_search(): all else; at each node every request is bounded by relax_time()
+ * with the devices that are still open; for a burst the requests at the front whose modules are all
+ * placed are simulated exactly and the others start no sooner than the lanes that those leave, nor
+ * than the work that is certain to be before them is done (lane_there()); for load, rho is at least
+ * what is placed already and the module's own share.
  *
  * A node is dropped when its bound is not below the best value by more than SEARCH_EPS of it: so the
  * best one found is within 1e-9 of the least.  Devices that can be exchanged (same memory, lanes, run
  * times, links; source of no request; nothing pinned) are tried once per node while they are empty:
  * exchanging two of them changes no value as long as modules have one place each.
  *
- * When the search is stopped, the bound is the least bound of what it left.
+ * Nodes wait in a heap and the one with the least bound is taken first; the last few modules, and
+ * all when too many nodes wait, are searched depth first.  When the search is stopped, the bound is
+ * the least bound of what it left.
  *
  * Unresolved: with replicas, all sets of devices are tried, so more than REPLICA_DEVICES_MAX devices
  * are left to local search; without, the limit is RELAX_DEVICES_MAX. */
@@ -23,6 +26,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define OPEN_NODES_MAX (1u << 18)         /* that wait */
+#define OPEN_BYTES_MAX ((size_t)64 << 20) /* of them */
+#define DIVE_DEPTH 6u
 #define QUEUE_CELLS_MAX (1u << 20) /* requests x modules whose queues are looked at */
 #define QUEUE_ROUNDING 1e-12    /* sums of run times are not added in the order of the schedule */
 #define REPLICA_DEVICES_MAX 10u /* 1023 sets of devices per module */
@@ -37,6 +43,13 @@ struct queue {
     double longest;     /* ms, of one call */
 };
 
+/* A node that waits: its path is the options of the first `depth` modules. */
+struct open_node {
+    double bound;
+    uint32_t depth;
+    uint32_t path; /* row of paths */
+};
+
 struct open_tree {
     struct tree t;
     struct relax relax;
@@ -46,7 +59,11 @@ struct open_tree {
     double *whole_share;      /* module x device: share of all requests' calls of it */
     struct child *children;   /* depth x child_max */
     uint32_t child_max;
-    double *lanes; /* depth x lane_count: as the exact front leaves them (burst) */
+    struct open_node *heap; /* the least bound first; owned */
+    size_t heap_count, heap_room, heap_max;
+    uint32_t dive;
+    uint16_t *paths; /* heap_room x (count + 1); owned */
+    double *lanes;   /* depth x lane_count: as the exact front leaves them (burst) */
     size_t lane_count;
     double *avail;       /* by device: least lane time */
     struct queue *queue; /* by device: of the request that is bounded (burst) */
@@ -221,17 +238,15 @@ static void enter(struct open_tree *x, uint32_t m, const struct plan_sites *to, 
     }
 }
 
-static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
+/* The children of the node that is entered, best first; their number. */
+static uint32_t children_of(struct open_tree *x, uint32_t at, struct child *c)
 {
     struct search *s = x->t.s;
-    if (at == x->count)
-        return tree_leaf(&x->t, e);
     uint32_t m = x->order[at], count = 0;
     uint32_t options = s->replicas ? (1u << s->in->device_count) - 1 : s->in->device_count;
-    struct child *c = x->children + (size_t)at * x->child_max;
     struct plan_sites to;
     if (!tree_may_fit(&x->t, at))
-        return true;
+        return 0;
     for (uint32_t o = 0; o < options; o++) {
         if (!sites_of(x, m, o, &to))
             continue;
@@ -241,25 +256,153 @@ static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
         if (s->watch)
             s->watch(s->watch_ctx, m, &to, b);
         if (b < search_ceiling(s))
-            c[count++] = (struct child){b, s->replicas ? options - o : o};
+            c[count++] = (struct child){b, s->replicas ? options - 1 - o : o};
     }
     qsort(c, count, sizeof(*c), tree_compare);
-    for (uint32_t i = 0; i < count; i++) {
-        if (c[i].bound >= search_ceiling(s))
-            break;
+    return count;
+}
+
+static void enter_option(struct open_tree *x, uint32_t at, uint32_t option)
+{
+    const struct search *s = x->t.s;
+    struct plan_sites to;
+    uint32_t last = s->replicas ? (1u << s->in->device_count) - 2 : 0;
+    (void)sites_of(x, x->order[at], s->replicas ? last - option : option, &to);
+    enter(x, x->order[at], &to, 1);
+    if (s->in->objective == PLAN_BURST)
+        (void)advance_front(x, at + 1);
+}
+
+static void leave_option(struct open_tree *x, uint32_t at)
+{
+    struct plan_sites to = x->t.s->v.sites[x->order[at]];
+    enter(x, x->order[at], &to, -1);
+}
+
+/* Depth first from the node that is entered. */
+static bool visit_open(struct open_tree *x, uint32_t at, struct err *e)
+{
+    if (at == x->count)
+        return tree_leaf(&x->t, e);
+    struct child *c = x->children + (size_t)at * x->child_max;
+    uint32_t count = children_of(x, at, c);
+    for (uint32_t i = 0; i < count && c[i].bound < search_ceiling(x->t.s); i++) {
         if (tree_stopped(&x->t, c[i].bound))
             return true;
-        (void)sites_of(x, m, s->replicas ? options - c[i].option : c[i].option, &to);
-        enter(x, m, &to, 1);
-        if (s->in->objective == PLAN_BURST)
-            (void)advance_front(x, at + 1);
+        enter_option(x, at, c[i].option);
         bool ok = visit_open(x, at + 1, e);
-        enter(x, m, &to, -1);
+        leave_option(x, at);
         if (!ok)
             return false;
     }
     return true;
 }
+
+/* ---- the node of the least bound first ---- */
+
+static bool comes_before(const struct open_node *a, const struct open_node *b)
+{
+    if (a->bound < b->bound || a->bound > b->bound)
+        return a->bound < b->bound;
+    if (a->depth != b->depth)
+        return a->depth > b->depth;
+    return a->path < b->path;
+}
+
+static void exchange(struct open_node *a, struct open_node *b)
+{
+    struct open_node t = *a;
+    *a = *b;
+    *b = t;
+}
+
+static bool grow_heap(struct open_tree *x, struct err *e)
+{
+    size_t room = x->heap_room ? x->heap_room * 2 : 256;
+    struct open_node *heap = realloc(x->heap, room * sizeof(*heap));
+    if (heap)
+        x->heap = heap;
+    uint16_t *paths = realloc(x->paths, room * (x->count + 1u) * sizeof(*paths));
+    if (paths)
+        x->paths = paths;
+    if (!heap || !paths)
+        return err_set(e, ERR_MEMORY, "no memory for a search");
+    for (size_t i = x->heap_room; i < room; i++) /* what is behind the heap holds the free paths */
+        x->heap[i].path = (uint32_t)i;
+    x->heap_room = room;
+    return true;
+}
+
+/* path: the options of depth - 1 modules. */
+static bool push(struct open_tree *x, const uint16_t *path, uint32_t depth, struct child c,
+                 struct err *e)
+{
+    if (x->heap_count == x->heap_room && !grow_heap(x, e))
+        return false;
+    size_t at = x->heap_count++;
+    struct open_node *n = &x->heap[at];
+    uint16_t *own = x->paths + (size_t)n->path * (x->count + 1u);
+    n->bound = c.bound;
+    n->depth = depth;
+    memcpy(own, path, (depth - 1) * sizeof(*own));
+    own[depth - 1] = (uint16_t)c.option;
+    for (; at > 0 && comes_before(&x->heap[at], &x->heap[(at - 1) / 2]); at = (at - 1) / 2)
+        exchange(&x->heap[at], &x->heap[(at - 1) / 2]);
+    return true;
+}
+
+/* The path stays readable until the next push. */
+static struct open_node pop(struct open_tree *x)
+{
+    struct open_node top = x->heap[0];
+    exchange(&x->heap[0], &x->heap[--x->heap_count]);
+    for (size_t at = 0;;) {
+        size_t least = at, first = 2 * at + 1;
+        for (size_t i = first; i < first + 2 && i < x->heap_count; i++)
+            if (comes_before(&x->heap[i], &x->heap[least]))
+                least = i;
+        if (least == at)
+            return top;
+        exchange(&x->heap[at], &x->heap[least]);
+        at = least;
+    }
+}
+
+/* path: a copy of the node's own. */
+static bool expand(struct open_tree *x, const uint16_t *path, uint32_t depth, struct err *e)
+{
+    bool ok = true;
+    for (uint32_t i = 0; i < depth; i++)
+        enter_option(x, i, path[i]);
+    if (depth + x->dive >= x->count || x->heap_count >= x->heap_max) {
+        ok = visit_open(x, depth, e);
+    } else {
+        struct child *c = x->children + (size_t)depth * x->child_max;
+        uint32_t count = children_of(x, depth, c);
+        for (uint32_t i = 0; ok && i < count; i++)
+            ok = push(x, path, depth + 1, c[i], e);
+    }
+    for (uint32_t i = depth; i-- > 0;)
+        leave_option(x, i);
+    return ok;
+}
+
+/* Until nothing is left that may be better, or the method is stopped. */
+static bool search_open_heap(struct open_tree *x, struct err *e)
+{
+    uint16_t path[EXACT_MODULES_MAX + 1];
+    bool ok = expand(x, path, 0, e);
+    while (ok && x->heap_count > 0 && x->heap[0].bound < search_ceiling(x->t.s)) {
+        if (tree_stopped(&x->t, x->heap[0].bound))
+            break;
+        struct open_node n = pop(x);
+        memcpy(path, x->paths + (size_t)n.path * (x->count + 1u), n.depth * sizeof(*path));
+        ok = expand(x, path, n.depth, e);
+    }
+    return ok;
+}
+
+/* ---- all of it ---- */
 
 /* Burst: modules in the order in which requests meet them, so that the exact front grows. */
 static void open_order(struct open_tree *x)
@@ -374,6 +517,8 @@ static void open_done(struct open_tree *x)
     free(x->open);
     free(x->order);
     free(x->children);
+    free(x->heap);
+    free(x->paths);
     free(x->avail);
     free(x->queue);
     free(x->runs_before);
@@ -385,19 +530,22 @@ static void open_done(struct open_tree *x)
     free(x->whole_share);
 }
 
-bool open_search(struct search *s, struct err *e)
+bool open_search(struct search *s, struct open_effort effort, struct err *e)
 {
     struct open_tree x = {0};
     bool ok = open_init(&x, s, e);
     if (ok) {
         fill_open(&x);
         open_order(&x);
+        size_t each = sizeof(*x.heap) + (x.count + 1u) * sizeof(*x.paths);
+        x.dive = effort.dive;
+        x.heap_max = num_min(effort.waiting, OPEN_BYTES_MAX / each);
         ok = tree_needs(&x.t, x.order, x.count, e);
     }
     if (ok) {
         double root = node_bound(&x, 0);
         if (!tree_stopped(&x.t, root) && root < search_ceiling(s))
-            ok = visit_open(&x, 0, e);
+            ok = search_open_heap(&x, e);
         if (ok)
             tree_conclude(&x.t, root);
     }
@@ -438,5 +586,5 @@ bool exact_search(struct search *s, struct err *e)
         if (why.code != ERR_TOO_LARGE)
             return err_set(e, why.code, "%s", why.text);
     }
-    return open_search(s, e);
+    return open_search(s, (struct open_effort){OPEN_NODES_MAX, DIVE_DEPTH}, e);
 }

@@ -60,8 +60,16 @@ bool tree_stopped(struct tree *t, double bound);
 void tree_conclude(const struct tree *t, double root);
 
 /* ---- exact.c ---- */
-/* For all objectives, on at most RELAX_DEVICES_MAX devices; with or without something feasible. */
-bool open_search(struct search *s, struct err *e);
+/* Nodes that may wait, from there on it goes depth first; and the number of last modules that are
+ * always searched depth first, which costs less per node. */
+struct open_effort {
+    size_t waiting;
+    uint32_t dive;
+};
+
+/* For all objectives, on at most RELAX_DEVICES_MAX devices, with or without something feasible; the
+ * least value whatever the effort is. */
+bool open_search(struct search *s, struct open_effort effort, struct err *e);
 
 /* ---- exact_tables.c ---- */
 /* Nodes that a depth-first search may take before its subproblem is branched: the one on the whole,

@@ -139,12 +139,14 @@ static void search_one(uint64_t seed, enum plan_objective objective, bool replic
         assert_true(greedy_best(&s, &e));
     s.watch = look;
     s.watch_ctx = &w;
-    assert_true(tables ? table_search(&s,
-                                      (struct table_effort){
-                                          seed % 5 * 20, seed % 7 * 10, (uint32_t)(seed % 4),
-                                          (uint32_t)(seed % 3), seed % 3 ? 1 : 64},
-                                      &e)
-                       : open_search(&s, &e));
+    assert_true(
+        tables
+            ? table_search(&s,
+                           (struct table_effort){seed % 5 * 20, seed % 7 * 10, (uint32_t)(seed % 4),
+                                                 (uint32_t)(seed % 3), seed % 3 ? 1 : 64},
+                           &e)
+            : open_search(
+                  &s, (struct open_effort){seed % 2 ? 1000 : seed % 9, (uint32_t)(seed % 3)}, &e));
     assert_int_equal(s.found, isfinite(least));
     if (s.found)
         assert_true(fabs(s.best_score.value - least) <= 1e-9 * least);
