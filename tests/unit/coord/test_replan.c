@@ -225,7 +225,7 @@ static void moves_have_to_pay_together(void **state)
         "\"models\":[{\"name\":\"m\",\"encoders\":[\"a\"],\"head\":\"b\"}],"
         "\"requests\":[{\"model\":\"m\",\"source\":\"d2\",\"rate_per_s\":1}]}";
     struct err e;
-    struct plan_instance *in;
+    struct plan_instance *in = NULL;
     struct replan_result r;
     double cost[2 * DEVICES];
     struct plan_sites now[2] = {{.count = 1, .device = {0}}, {.count = 1, .device = {0}}};
