@@ -29,7 +29,7 @@ PAIRS = [
     ("tower_a", "tower_turned", ALL), ("tower_a", "tower_twice", ALL), ("behind_a", "behind_b", ALL),
     ("bind_xy", "bind_yx", ALL), ("ports_xy", "ports_yx", ALL), ("form_identity", "form_turned", ALL),
     ("form_floats", "form_external", ALL), ("shape_dynamic", "shape_length", ALL), ("shape_dynamic", "shape_fixed", EARLY),
-    ("mask_dynamic", "mask_length", ALL), ("mask_dynamic", "mask_number", ALL),
+    ("words_dynamic", "words_fixed", EARLY), ("mask_dynamic", "mask_length", ALL), ("mask_dynamic", "mask_number", ALL),
     ("norm_kept", "norm_folded", FOLDED), ("bias_kept", "bias_folded", FOLDED), ("tower_a", "tower_unsorted", ALL),
     ("soft_old", "soft_new", ALL), ("soft_old", "soft_back", ALL), ("scale_root", "scale_number", ALL),
     ("half_a", "half_b", ALL), ("half_a", "half_c", ALL), ("half_b", "half_c", ALL),

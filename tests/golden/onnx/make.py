@@ -222,6 +222,22 @@ def crossed() -> None:
         net.save(name, {k: v for k, v in inputs.items() if name in ("cross_both", f"cross_{k}")}, {"y": ["n", D if name == "cross_both" else 6]})
 
 
+def words() -> None:
+    """One shape in a Reshape's own words (0: as it is) and in numbers; and other numbers."""
+    for name, batch, heads in [("words_dynamic", "batch", 4), ("words_fixed", 2, 4), ("words_heads", 2, 6)]:
+        net = Net()
+        x = net.add("MatMul", "x", net.const(weight(100, 8, D)))
+        for i in range(3):
+            y = net.add("MatMul", x, net.const(weight(110 + i, D, D)))
+            turned = [0, 0, heads, D // heads] if batch == "batch" else [batch, 5, heads, D // heads]
+            back = [0, 0, D] if batch == "batch" else [batch, 5, D]
+            y = net.add("Reshape", y, net.const(np.array(turned, np.int64)))
+            y = net.add("Transpose", net.add("Softmax", net.add("Transpose", y, perm=[0, 2, 1, 3]), axis=-1), perm=[0, 2, 1, 3])
+            x = net.add("Add", x, net.add("Reshape", y, net.const(np.array(back, np.int64))))
+        net.head(x, 750, 6, "y")
+        net.save(name, {"x": [batch, 5, 8]}, {"y": [batch, 5, 6]})
+
+
 def masks() -> None:
     """A mask that each layer cuts to its own length: three nodes of a dynamic export, which numbers make one."""
     for name, length, number in [("mask_dynamic", "length", False), ("mask_length", 5, False), ("mask_number", 5, True)]:
@@ -614,6 +630,7 @@ def main() -> None:
     towers()
     decoders()
     shapes()
+    words()
     masks()
     crossed()
     apart()

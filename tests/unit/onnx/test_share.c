@@ -62,7 +62,8 @@ static void shares_layers_in_another_order(void **state)
     found_done(&f);
 }
 
-static uint64_t saved_with_fixed_axes(const char *one, const char *two)
+/* adopted: whether all that is shared is so by a pattern. */
+static uint64_t saved_as(const char *one, const char *two, bool adopted)
 {
     struct onnx *models[] = {small_model(one), small_model(two)};
     struct share_options o = {.fixed_axes = true};
@@ -73,7 +74,7 @@ static uint64_t saved_with_fixed_axes(const char *one, const char *two)
     uint64_t saved = s->unshared_bytes - s->shared_bytes;
     for (size_t i = 0; i < s->module_count; i++)
         if (s->modules[i].models == 3) {
-            assert_true(s->modules[i].by_pattern);
+            assert_true(s->modules[i].by_pattern || !adopted);
             assert_int_equal(s->modules[i].model, 0); /* what serves both is the dynamic one */
             assert_int_equal(s->modules[i].inputs[0].shape.dims[0], -1);
         }
@@ -81,6 +82,11 @@ static uint64_t saved_with_fixed_axes(const char *one, const char *two)
     onnx_close(models[0]);
     onnx_close(models[1]);
     return saved;
+}
+
+static uint64_t saved_with_fixed_axes(const char *one, const char *two)
+{
+    return saved_as(one, two, true);
 }
 
 /* Shapes as numbers or computed: see shapes() in make.py. */
@@ -97,6 +103,19 @@ static void shares_with_what_is_fixed(void **state)
     assert_in_range(saved, all, all + numbers);
     saved = saved_by("shape_dynamic", "shape_fixed");
     assert_true(saved < all / 2);
+}
+
+/* A Reshape's words for a shape, or its numbers: see words(). */
+static void shares_shapes_in_other_words(void **state)
+{
+    (void)state;
+    uint64_t all = ENTRY + 3 * 24 * 24 * 4 + 24 * 6 * 4, numbers = 256;
+    uint64_t saved = saved_with_fixed_axes("words_dynamic", "words_fixed");
+    assert_in_range(saved, all, all + numbers);
+    saved = saved_by("words_dynamic", "words_fixed"); /* the fleet keeps to the bits */
+    assert_true(saved < all / 2);
+    saved = saved_as("words_dynamic", "words_heads", false);
+    assert_in_range(saved, 0, ENTRY + 24 * 24 * 4 + numbers); /* up to the first heads */
 }
 
 /* One number for three lengths that the dynamic export computes each for itself: see masks(). */
@@ -449,6 +468,7 @@ int main(void)
         cmocka_unit_test(shares_what_stands_behind_a_difference),
         cmocka_unit_test(shares_layers_in_another_order),
         cmocka_unit_test(shares_with_what_is_fixed),
+        cmocka_unit_test(shares_shapes_in_other_words),
         cmocka_unit_test(shares_what_numbers_make_one),
         cmocka_unit_test(shares_with_more_than_one),
         cmocka_unit_test(shares_nothing_fixed_that_differs),
