@@ -174,9 +174,27 @@ void search_done(struct search *s)
     memset(s, 0, sizeof(*s));
 }
 
+/* Sums of bytes are rounded from 2^53 on: a device as full as that is counted down, which is exact. */
+static bool full_exactly(const struct search *s, uint32_t device)
+{
+    double left = s->in->devices[device].memory_bytes;
+    for (uint32_t m = 0; m < s->in->module_count; m++)
+        for (uint32_t i = 0; i < s->v.sites[m].count; i++)
+            left -= s->v.sites[m].device[i] == device ? s->in->modules[m].memory_bytes : 0;
+    return left >= 0;
+}
+
+static bool fits(const struct search *s)
+{
+    for (uint32_t d = 0; d < s->in->device_count; d++)
+        if (s->v.used[d] >= PLAN_BYTES_MAX && !full_exactly(s, d))
+            return false;
+    return true;
+}
+
 bool search_offer(struct search *s)
 {
-    if (!score_feasible(s->v.now) || (s->found && !score_less(s->v.now, s->best_score)))
+    if (!score_feasible(s->v.now) || !fits(s) || (s->found && !score_less(s->v.now, s->best_score)))
         return false;
     s->found = true;
     s->best_score = s->v.now;

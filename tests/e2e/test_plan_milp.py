@@ -201,6 +201,15 @@ def test_a_sum_beyond_the_largest_number_is_that_number(objective: str) -> None:
         assert answer["value"] == sys.float_info.max and answer["placement"] == {"v": ["a"]}
 
 
+def test_the_last_byte_of_the_largest_device_counts() -> None:
+    wish = {**GOOD, "devices": [{"name": "a", "memory_bytes": 2**53}], "modules": [{"name": "v", "memory_bytes": 2**53 - 1, "run_ms": {"a": 1}},
+                                                                                  {"name": "w", "memory_bytes": 1, "run_ms": {"a": 1}}]}
+    two = {**wish, "modules": [{**wish["modules"][0], "memory_bytes": 2**53}, wish["modules"][1]]}
+    for method in METHODS:
+        assert plan(wish, "--method", method)["device_memory_bytes"] == {"a": 2**53}
+        assert plan(two, "--method", method, code=1)["error"]["code"] == ("notfound" if method.startswith("greedy") else "nofit")
+
+
 def test_nofit_says_what_would_help() -> None:
     """Each change that is offered makes room, and as many bytes as are said are asked for."""
     offered = 0
