@@ -41,8 +41,8 @@ def aligned(value: np.ndarray) -> np.ndarray:
     return copy
 
 
-def make_input(port, batch: int, rng: np.random.Generator) -> np.ndarray:
-    dims = [d if isinstance(d, int) else (batch if i == 0 else 7) for i, d in enumerate(port.shape)]
+def make_input(port, batch: int, rng: np.random.Generator, length: int = 7) -> np.ndarray:
+    dims = [d if isinstance(d, int) else (batch if i == 0 else length) for i, d in enumerate(port.shape)]
     if len(dims) == 4:  # pictures of any size, as optimum exports them
         dims[1:] = [d if isinstance(d, int) else otherwise for d, otherwise in zip(port.shape[1:], (3, 32, 32))]
     if "int64" in port.type:
@@ -70,13 +70,14 @@ def run_pieces(model: dict, modules: Path, inputs: dict[str, np.ndarray], level:
             for o in model["outputs"]}
 
 
-def compare(model: dict, path: Path, modules: Path, levels: list[str], cache: dict, tolerance: float) -> list[str]:
+def compare(model: dict, path: Path, modules: Path, levels: list[str], cache: dict, tolerance: float,
+            length: int = 7, batches: tuple[int, ...] = (1, 3)) -> list[str]:
     faults = []
     for level in levels:
         whole = session(path, level)
-        for batch in (1, 3):
+        for batch in batches:
             rng = np.random.default_rng(batch)
-            inputs = {p.name: aligned(make_input(p, batch, rng)) for p in whole.get_inputs()}
+            inputs = {p.name: aligned(make_input(p, batch, rng, length)) for p in whole.get_inputs()}
             want = whole.run(None, inputs)
             got = run_pieces(model, modules, inputs, level, cache)
             for port, value in zip(whole.get_outputs(), want):
@@ -107,7 +108,9 @@ def check_set(program: str, folder: Path, one: dict, levels: list[str], run: boo
         equal = f"within {one['tolerance']}" if "tolerance" in one else "bits equal"
         for model, path in zip(report["models"], paths):
             if run:
-                faults += compare(model, path, Path(scratch), [v for v in levels if v in one.get("levels", LEVELS)], cache, one.get("tolerance", 0))
+                here = [v for v in levels if v in one.get("levels", LEVELS)]
+                faults += compare(model, path, Path(scratch), here, cache, one.get("tolerance", 0), one.get("length", 7),
+                                  one.get("batches", (1, 3)))
         print(f"{one['name']:28} saves {saved:9} of {want:9}, {len(report['modules'])} modules, "
               f"{[len(m['calls']) for m in report['models']]} calls{'' if faults else ', ' + equal}", flush=True)
         return faults

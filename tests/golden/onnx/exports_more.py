@@ -191,8 +191,8 @@ class Maker:
         two = self.model("llava-tuned", seeded_head(Llava(tuned, gpt), 25), ports)
         decoder = size(gpt) + size(gpt.transformer.wte)
         early = size(vision.embeddings, vision.pre_layrnorm, *vision.encoder.layers[:3])
-        self.together("llava, last layer tuned", [one, two], early + decoder)
-        self.together("retrieval + llava tuned", [self.retrieval(), two], early)
+        self.together("llava, last layer tuned", [one, two], early + decoder, length=9, batches=[2])
+        self.together("retrieval + llava tuned", [self.retrieval(), two], early, length=9, batches=[2])
         few = copy.deepcopy(self.clip)
         generator = torch.Generator().manual_seed(5)
         for layer in few.vision_model.encoder.layers[1::2]:
@@ -270,8 +270,9 @@ class Maker:
             heard = self.model(f"heard-{tag}", seeded_head(WhisperHead(whisper, 6), 28), ports[:1], dynamo=dynamo)
             speech = self.model(f"speech-{tag}", Speech(whisper), ports, dynamo=dynamo)
             tuned = self.model(f"speech-other-{tag}", Speech(other), ports, dynamo=dynamo)
-            self.together(f"whisper encoder {tag}", [heard, speech], size(whisper.encoder))
-            self.together(f"whisper, other ears {tag}", [speech, tuned], size(whisper) - size(whisper.encoder.conv1))
+            # masks are numbers in this class's exports: rows and words are as many as they were at export
+            self.together(f"whisper encoder {tag}", [heard, speech], size(whisper.encoder), length=9, batches=[2])
+            self.together(f"whisper, other ears {tag}", [speech, tuned], size(whisper) - size(whisper.encoder.conv1), length=9, batches=[2])
 
     def sounds(self) -> None:
         audio = dict(window_size=4, num_mel_bins=32, spec_size=32, patch_size=4, patch_stride=[4, 4], num_classes=8, hidden_size=64,
