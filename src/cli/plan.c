@@ -64,7 +64,7 @@ static const char *const usage_text =
     "(default)\n"
     "  --seed N             Of the random starts (default 0)\n"
     "  --limit-evals N      Stop after so many placements looked at\n"
-    "  --limit-ms N         Stop by the clock (default of auto: 1000)\n"
+    "  --limit-ms N         Stop by the clock (default of auto without --limit-evals: 1000)\n"
     "  --redundancy N       Every module survives any N devices dying, where memory allows\n"
     "  --pin MODULE=DEVICE  Force a place; repeatable\n"
     "  --unpin MODULE       Of the fleet: leave the place to the planner again; repeatable\n"
@@ -175,7 +175,7 @@ static bool parse_options(int argc, char **argv, struct wish *w, struct err *e)
         return err_set(e, ERR_INVALID, "--unpin is of a fleet: --instance has no pins");
     if (w->apply && w->change_count > 0)
         return err_set(e, ERR_INVALID, "--what-if is never applied");
-    if (w->limit_ms <= 0 && w->o.method == PLAN_AUTO)
+    if (w->limit_ms <= 0 && w->o.method == PLAN_AUTO && w->o.limit_evals == 0)
         w->limit_ms = AUTO_LIMIT_MS;
     return true;
 }

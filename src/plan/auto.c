@@ -17,7 +17,7 @@
 static bool budgeted_exact(struct search *s, uint64_t evals, struct err *e)
 {
     uint64_t end = s->evals_end;
-    bool ours = end - s->v.count > evals;
+    bool ours = search_left(s) > evals;
     if (ours)
         s->evals_end = s->v.count + evals;
     bool ok = exact_search(s, e);

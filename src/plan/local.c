@@ -347,7 +347,7 @@ bool local_search(struct search *s, uint64_t starts, struct err *e)
     if (ok) {
         for (uint32_t m = 0; m < in->module_count; m++)
             l.placed[m] = true;
-        if (end - s->v.count > own)
+        if (search_left(s) > own)
             s->evals_end = s->v.count + own;
         ok = run_starts(&l, starts ? starts : starts_by_size(in), e);
         /* Our own limit is the end of this search, not of the method. */

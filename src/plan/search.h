@@ -43,6 +43,12 @@ bool search_offer(struct search *s);
 /* Whether the method has to end (evaluations or the caller's stop). */
 bool search_over(struct search *s);
 
+/* Evaluations that may still be made; UINT64_MAX is as good as no limit. */
+static inline uint64_t search_left(const struct search *s)
+{
+    return s->evals_end > s->v.count ? s->evals_end - s->v.count : 0;
+}
+
 static inline bool search_free(const struct search *s, uint32_t module)
 {
     return s->pinned[module].count == 0;

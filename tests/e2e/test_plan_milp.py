@@ -270,6 +270,17 @@ def test_what_is_proven_was_not_stopped() -> None:
             assert "error" in answer or answer["certified"] != ("stopped" in answer)
 
 
+def test_a_limit_of_evaluations_holds_and_no_clock_strikes() -> None:
+    for seed, objective in enumerate(("latency", "burst", "load") * 2):
+        instance = evaluator.random_instance(random.Random(seed), objective, modules=12, devices=5)
+        for method, limit in ((m, n) for m in ("auto", "exact", "local") for n in (1, 2, 300)):
+            wish = ("--method", method, "--limit-evals", str(limit))
+            done = [subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--json", *wish], input=json.dumps(instance), capture_output=True, text=True,
+                                   timeout=60, check=False) for _ in range(2)]
+            one, two = ({k: v for k, v in json.loads(d.stdout).items() if k != "elapsed_ms"} for d in done)
+            assert one == two and one.get("evaluations", 0) <= limit + 100, (wish, one)
+
+
 def test_same_input_same_plan() -> None:
     instance = evaluator.random_instance(random.Random(3), "burst", modules=7, devices=4, replicas=True)
     options = ("--method", "local", "--seed", "9", "--limit-evals", "2000", "--explain")
