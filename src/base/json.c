@@ -80,6 +80,23 @@ static const json_t *member(const json_t *o, const char *key)
     return json_is_null(v) ? NULL : v;
 }
 
+bool json_only_keys(const json_t *o, const char *what, const char *const *keys, struct err *e)
+{
+    const char *key;
+    json_t *value;
+    if (!json_is_object(o))
+        return err_set(e, ERR_INVALID, "%s: not an object", what);
+    json_object_foreach((json_t *)(uintptr_t)o, key, value)
+    {
+        int i = 0;
+        while (keys[i] && strcmp(keys[i], key) != 0)
+            i++;
+        if (!keys[i])
+            return err_set(e, ERR_INVALID, "%s: unknown field '%.100s'", what, key);
+    }
+    return true;
+}
+
 bool json_need_str(const json_t *o, const char *what, const char *key, const char **ret,
                    struct err *e)
 {

@@ -21,6 +21,9 @@ json_t *json_parse_file(const char *path, size_t max, struct err *e);
 /* Compact text, free(); NULL only when memory is out. */
 char *json_text(const json_t *value);
 
+/* Whether o is an object without other members than these (ended by NULL). */
+bool json_only_keys(const json_t *o, const char *what, const char *const *keys, struct err *e);
+
 /* Required members. */
 bool json_need_str(const json_t *o, const char *what, const char *key, const char **ret,
                    struct err *e);

@@ -475,7 +475,17 @@ static void print_compared(const json_t *o)
     }
 }
 
-/* Plans the changed instance as well and shows both. */
+static void print_changed(const struct wish *w, const json_t *compared, const struct solved *after,
+                          const json_t *roi)
+{
+    print_compared(compared);
+    print_unprotected(after->in, &after->r);
+    print_overloaded(w);
+    if (roi)
+        plan_roi_print(roi);
+}
+
+/* Plans the changed instance as well and shows both; costs are those after the change. */
 static int run_changed(struct wish *w, json_t *root, const struct solved *before, int64_t start)
 {
     struct solved after;
@@ -489,25 +499,30 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
     }
     after = (struct solved){0};
     ok = ok && solve(w, root, false, clock_now_ns(), &after, &code, &e);
+    json_t *answer = ok ? answer_json(&after, start) : NULL, *roi = NULL;
+    if (ok && w->prices && !plan_roi(w->prices, root, answer, &roi, &e)) {
+        ok = false;
+        code = "badinstance";
+    }
     int exit_code = ok ? 0 : fail(w, code, &e);
     if (ok) {
         json_t *o = whatif_compare(before->in, &before->r, after.in, &after.r);
         if (w->overloaded)
             json_object_set_new(o, "overloaded", json_true());
-        if (w->json) {
-            json_object_set(o, "changes", changes);
-            json_t *both =
-                json_pack("{s:o,s:o,s:o}", "what_if", o, "before", answer_json(before, start),
-                          "after", answer_json(&after, start));
+        json_object_set(o, "changes", changes);
+        if (roi)
+            json_object_set(answer, "roi", roi);
+        json_t *both = json_pack("{s:O,s:o,s:O}", "what_if", o, "before",
+                                 answer_json(before, start), "after", answer);
+        if (w->json)
             print_json(both);
-            json_decref(both);
-        } else {
-            print_compared(o);
-            print_unprotected(after.in, &after.r);
-            print_overloaded(w);
-            json_decref(o);
-        }
+        else
+            print_changed(w, o, &after, roi);
+        json_decref(both);
+        json_decref(o);
     }
+    json_decref(roi);
+    json_decref(answer);
     json_decref(changes);
     solved_clear(&after);
     return exit_code;

@@ -95,6 +95,7 @@ static bool device_costs(const char *path, const json_t *prices, const json_t *i
                          struct figures *f, struct err *e)
 {
     const json_t *devices = json_object_get(instance, "devices");
+    static const char *const keys[] = {"name", "price", "watts", NULL};
     json_t *rows;
     if (!json_need_array(prices, path, "devices", PLAN_DEVICES_MAX, &rows, e))
         return false;
@@ -108,7 +109,8 @@ static bool device_costs(const char *path, const json_t *prices, const json_t *i
         }
         if (!row)
             return err_set(e, ERR_INVALID, "%s: no price of device '%.100s'", path, name);
-        if (!json_need_num(row, name, "price", 0, 1e12, &price, e) ||
+        if (!json_only_keys(row, name, keys, e) ||
+            !json_need_num(row, name, "price", 0, 1e12, &price, e) ||
             !json_need_num(row, name, "watts", 0, 1e9, &watts, e))
             return false;
         f->price += price;
@@ -182,14 +184,20 @@ bool plan_roi(const char *path, const json_t *instance, const json_t *edge, json
                         .requests = rates(instance),
                         .edge_ms = json_number_value(json_object_get(edge, "value"))};
     const char *currency = "";
+    static const char *const keys[] = {
+        "currency", "months", "power_per_kwh", "requests_per_month", "devices", "cloud", NULL};
+    static const char *const cloud_keys[] = {"price_per_request", "gflops", "latency_ms", "mbit",
+                                             NULL};
     json_t *cloud, *prices = read_prices(path, e);
     if (!prices)
         return false;
-    bool ok = json_opt_str(prices, path, "currency", &currency, e) &&
+    bool ok = json_only_keys(prices, path, keys, e) &&
+              json_opt_str(prices, path, "currency", &currency, e) &&
               json_opt_num(prices, path, "months", 0.01, 1200, &f.months, e) &&
               json_need_num(prices, path, "power_per_kwh", 0, 1e6, &f.power, e) &&
               json_opt_num(prices, path, "requests_per_month", 0, 1e15, &f.requests, e) &&
               json_need_object(prices, path, "cloud", &cloud, e) &&
+              json_only_keys(cloud, "cloud", cloud_keys, e) &&
               json_need_num(cloud, "cloud", "price_per_request", 0, 1e9, &f.per_request, e) &&
               device_costs(path, prices, instance, &f, e) &&
               cloud_time(instance, cloud, &f.cloud_ms, e);

@@ -98,23 +98,6 @@ static bool text(const json_t *o, const char *what, const char *key, const char 
     return true;
 }
 
-static bool object_with(const json_t *o, const char *what, const char *const *keys, struct err *e)
-{
-    const char *key;
-    json_t *value;
-    if (!json_is_object(o))
-        return err_set(e, ERR_INVALID, "%s: not an object", what);
-    json_object_foreach((json_t *)(uintptr_t)o, key, value)
-    {
-        int i = 0;
-        while (keys[i] && strcmp(keys[i], key) != 0)
-            i++;
-        if (!keys[i])
-            return err_set(e, ERR_INVALID, "%s: unknown field '%.100s'", what, key);
-    }
-    return true;
-}
-
 static bool list(const json_t *o, const char *what, const char *key, uint32_t min, uint32_t max,
                  const json_t **ret, uint32_t *count, struct err *e)
 {
@@ -174,7 +157,7 @@ static bool read_device(struct reader *r, const json_t *o, uint32_t i)
     char what[WHAT_MAX];
     double lanes = 1;
     (void)snprintf(what, sizeof(what), "devices[%u]", i);
-    if (!object_with(o, what, keys, r->e) ||
+    if (!json_only_keys(o, what, keys, r->e) ||
         !add_name(r->devices, o, "name", what, i, &d->name, r->e) ||
         !number(o, what, "memory_bytes", BYTES, true, &d->memory_bytes, r->e) ||
         !number(o, what, "lanes", LANES, false, &lanes, r->e) ||
@@ -201,7 +184,7 @@ static bool read_link(struct reader *r, const json_t *o, uint32_t i, uint32_t un
     uint32_t x, y;
     char what[WHAT_MAX];
     (void)snprintf(what, sizeof(what), "links[%u]", i);
-    if (!object_with(o, what, keys, r->e) || !text(o, what, "a", &a, r->e) ||
+    if (!json_only_keys(o, what, keys, r->e) || !text(o, what, "a", &a, r->e) ||
         !text(o, what, "b", &b, r->e) || !find(r->devices, what, "device", a, &x, r->e) ||
         !find(r->devices, what, "device", b, &y, r->e) || !read_link_speed(r, o, what, i))
         return false;
@@ -232,7 +215,7 @@ static bool read_links(struct reader *r, const json_t *root)
         return false;
     in->link_count = count;
     if (def) {
-        if (!object_with(def, "default_link", keys, r->e) ||
+        if (!json_only_keys(def, "default_link", keys, r->e) ||
             !read_link_speed(r, def, "default_link", count))
             return false;
         unset = in->link_count++;
@@ -283,7 +266,7 @@ static bool read_module(struct reader *r, const json_t *o, uint32_t i)
     char what[WHAT_MAX];
     (void)snprintf(what, sizeof(what), "modules[%u]", i);
     m->gflop = -1;
-    return object_with(o, what, keys, r->e) &&
+    return json_only_keys(o, what, keys, r->e) &&
            add_name(r->modules, o, "name", what, i, &m->name, r->e) &&
            number(o, what, "memory_bytes", BYTES, true, &m->memory_bytes, r->e) &&
            number(o, what, "gflop", NOT_NEGATIVE, false, &m->gflop, r->e) &&
@@ -372,7 +355,7 @@ static bool read_calls(struct reader *r, struct plan_model *m, const json_t *o, 
         const char *id, *module;
         char where[WHAT_MAX + 24];
         (void)snprintf(where, sizeof(where), "%s: calls[%u]", what, i);
-        if (!object_with(c, where, keys, r->e) || !text(c, where, "id", &id, r->e) ||
+        if (!json_only_keys(c, where, keys, r->e) || !text(c, where, "id", &id, r->e) ||
             !text(c, where, "module", &module, r->e) || !add_call(r, m, ids, where, id, module) ||
             !read_from(r, m, ids, where, json_object_get(c, "from"), &used))
             return false;
@@ -458,7 +441,7 @@ static bool read_model(struct reader *r, const json_t *o, uint32_t i)
     json_t *ids = json_object();
     if (!ids)
         return err_set(r->e, ERR_MEMORY, "no memory for calls");
-    bool ok = object_with(o, what, keys, r->e) &&
+    bool ok = json_only_keys(o, what, keys, r->e) &&
               add_name(r->models, o, "name", what, i, &m->name, r->e) &&
               flag(o, what, "answer_at_source", &m->answer_at_source, r->e) &&
               (json_object_get(o, "calls") ? read_calls(r, m, o, ids, what)
@@ -516,7 +499,7 @@ static bool read_request(struct reader *r, const json_t *o, uint32_t i)
     char what[WHAT_MAX];
     (void)snprintf(what, sizeof(what), "requests[%u]", i);
     q->weight = 1;
-    if (!object_with(o, what, keys, r->e) || !text(o, what, "model", &model, r->e) ||
+    if (!json_only_keys(o, what, keys, r->e) || !text(o, what, "model", &model, r->e) ||
         !text(o, what, "source", &source, r->e) ||
         !find(r->models, what, "model", model, &q->model, r->e) ||
         !find(r->devices, what, "device", source, &q->source, r->e) ||
@@ -545,7 +528,7 @@ static bool read_head(struct reader *r, const json_t *root)
     const json_t *name = json_object_get(root, "name");
     const char *objective = "latency";
     struct plan_instance *in = r->in;
-    if (!object_with(root, "instance", keys, r->e))
+    if (!json_only_keys(root, "instance", keys, r->e))
         return false;
     if (name && !json_is_string(name))
         return err_set(r->e, ERR_INVALID, "instance: name is not a text");

@@ -335,5 +335,13 @@ def test_roi(tmp_path: Path) -> None:
     assert roi["cloud"]["cost_per_month"] == pytest.approx(50)
     assert roi["cloud"]["value_ms"] == pytest.approx(10 + 1 + 10)
     assert roi["break_even_months"] == pytest.approx(100 / (50 - power))
+    text = prices.read_text()
+    wish = ("--roi", str(prices), "--what-if", "add-device name=b memory=1K like=a")
+    assert "'b'" in plan(instance, *wish, code=1)["error"]["message"]
+    prices.write_text(text.replace("watts: 20}", "watts: 20}, {name: b, price: 50, watts: 0}"))
+    assert plan(instance, *wish)["after"]["roi"]["edge"]["cost_per_month"] == pytest.approx(15 + power)
+    for wrong, right in (("month:", "months:"), ("gflop:", "gflops:"), ("watt:", "watts:")):
+        prices.write_text(text.replace(right, wrong))
+        assert f"'{wrong[:-1]}'" in plan(instance, "--roi", str(prices), code=1)["error"]["message"]
     prices.write_text("devices: []\n")
     assert "power_per_kwh" in plan(instance, "--roi", str(prices), code=1)["error"]["message"]
