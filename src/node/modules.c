@@ -73,7 +73,7 @@ static uint64_t minus(uint64_t a, uint64_t b)
 
 /* What the module adds to the process of the runtime at most (that itself is the base), so that a
  * device in service never takes more than its modules' sum: working memory counts once per lane,
- * since a module may run on all of them (and a quarter more where there are several: blocks of one
+ * since a module may run on all of them (and half as much again where there are several: blocks of one
  * lie between those of the other); what is mapped of the module's files counts in full, since
  * the inputs of a measurement touch few rows of a table of words, and those of a day all. */
 static void from_profile(const struct node *n, const struct exec_profile *p,
@@ -86,7 +86,7 @@ static void from_profile(const struct node *n, const struct exec_profile *p,
     uint64_t lanes = (uint64_t)n->options.lanes;
     uint64_t working = lanes * p->working;
     r->anonymous =
-        minus(p->loaded.anonymous, x->anonymous) + working + (lanes > 1 ? working / 4 : 0);
+        minus(p->loaded.anonymous, x->anonymous) + working + (lanes > 1 ? working / 2 : 0);
     r->file = minus(y->mapped, x->mapped);
     r->pss = minus(y->pss, x->pss);
     r->peak = minus(y->peak, x->anonymous + x->file + x->base);
