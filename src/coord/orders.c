@@ -113,9 +113,13 @@ static bool move_off(struct coord *c, const struct order *x, struct err *e)
                    : x->leave ? "leaves"
                               : "is drained");
     bool was_off = x->off;
-    if (!set_draining(c, x, !was_off, e))
+    (void)pthread_mutex_lock(&c->planning);
+    bool set = set_draining(c, x, !was_off, e);
+    if (set)
+        (void)coord_plan_held(c, &w, &why);
+    (void)pthread_mutex_unlock(&c->planning);
+    if (!set)
         return false;
-    (void)coord_plan(c, &w, &why);
     monitor_lock(&c->lock);
     uint32_t stay = was_off ? 0 : held_back(c, x->id, names, sizeof(names));
     monitor_unlock(&c->lock);

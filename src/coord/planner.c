@@ -215,9 +215,8 @@ static bool attempt(struct coord *c, const struct plan_wish *w, bool *again, str
     return ok;
 }
 
-bool coord_plan(struct coord *c, const struct plan_wish *w, struct err *e)
+bool coord_plan_held(struct coord *c, const struct plan_wish *w, struct err *e)
 {
-    (void)pthread_mutex_lock(&c->planning);
     monitor_lock(&c->lock);
     bool any = c->fleet.model_count > 0;
     rates_planned(&c->rates);
@@ -233,6 +232,13 @@ bool coord_plan(struct coord *c, const struct plan_wish *w, struct err *e)
         c->replan = true;
         monitor_unlock(&c->lock);
     }
+    return ok;
+}
+
+bool coord_plan(struct coord *c, const struct plan_wish *w, struct err *e)
+{
+    (void)pthread_mutex_lock(&c->planning);
+    bool ok = coord_plan_held(c, w, e);
     (void)pthread_mutex_unlock(&c->planning);
     return ok;
 }

@@ -20,5 +20,8 @@ struct plan_wish {
     bool partial, rates_only;
 };
 bool coord_plan(struct coord *c, const struct plan_wish *w, struct err *e);
+/* With `planning` held: what was changed under it is planned for by this plan, not by another that
+ * gives another cause. */
+bool coord_plan_held(struct coord *c, const struct plan_wish *w, struct err *e);
 
 void *coord_planner_run(void *coord);
