@@ -75,7 +75,7 @@ static bool read_kin(struct change *x, const char *constants, struct err *e)
     json_t *list = registry(x->coord);
     size_t count = json_array_size(list);
     struct kin_model *models = calloc(count + 1, sizeof(*models));
-    int room = (int)SHARE_MODELS_MAX, left_out;
+    int room = (int)SHARE_MODELS_MAX;
     bool ok = models || err_set(e, ERR_MEMORY, "coordinator: no memory");
     for (size_t i = 0; ok && i < count; i++) {
         const json_t *row = json_array_get(list, i);
@@ -85,7 +85,7 @@ static bool read_kin(struct change *x, const char *constants, struct err *e)
     for (int i = 0; i < x->count; i++)
         room -= x->given[i]->source.file_count;
     if (ok)
-        kin_choose(constants, models, count, room, &left_out);
+        kin_choose(constants, models, count, room);
     for (size_t i = 0; ok && i < count; i++) {
         if (models[i].mark == KIN_CHOSEN)
             ok = read_one(x, json_array_get(list, i), e);

@@ -101,10 +101,8 @@ static uint64_t common_of(const char *a, const char *b)
     return a && b ? kin_common(a, b) : UINT64_MAX;
 }
 
-void kin_choose(const char *of, struct kin_model *models, size_t count, int files_max,
-                int *left_out)
+void kin_choose(const char *of, struct kin_model *models, size_t count, int files_max)
 {
-    *left_out = 0;
     for (size_t i = 0; i < count; i++) {
         models[i].mark = KIN_NONE;
         models[i].common = common_of(of, models[i].constants);
@@ -118,7 +116,6 @@ void kin_choose(const char *of, struct kin_model *models, size_t count, int file
         if (!best)
             return;
         best->mark = best->files <= files_max ? KIN_CHOSEN : KIN_LEFT_OUT;
-        *left_out += best->mark == KIN_LEFT_OUT;
         if (best->mark == KIN_LEFT_OUT)
             continue;
         files_max -= best->files;

@@ -20,8 +20,8 @@ char *kin_text(const struct cut *c, int model, struct err *e);
 uint64_t kin_common(const char *a, const char *b);
 
 /* Of models[count], all that have KIN_BYTES in common with `of` or with a chosen one are chosen,
- * nearest first, as long as there is room for their files; *left_out: how many there was none for,
- * marked KIN_LEFT_OUT. */
+ * nearest first, as long as there is room for their files; those that there was none for are
+ * KIN_LEFT_OUT. */
 enum kin_mark { KIN_NONE, KIN_CHOSEN, KIN_LEFT_OUT };
 struct kin_model {
     const char *constants; /* borrowed; NULL: not known, it may share with anything */
@@ -29,5 +29,4 @@ struct kin_model {
     enum kin_mark mark; /* result */
     uint64_t common;    /* private */
 };
-void kin_choose(const char *of, struct kin_model *models, size_t count, int files_max,
-                int *left_out);
+void kin_choose(const char *of, struct kin_model *models, size_t count, int files_max);

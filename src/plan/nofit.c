@@ -162,14 +162,7 @@ static bool make_packing(const struct search *s, struct packing *p)
                           .left = calloc(in->device_count, sizeof(double))};
     if (!p->order || !p->left)
         return false;
-    for (uint32_t m = 0; m < in->module_count; m++)
-        if (search_free(s, m)) {
-            uint32_t i = p->count++;
-            for (; i > 0 && in->modules[p->order[i - 1]].memory_bytes < in->modules[m].memory_bytes;
-                 i--)
-                p->order[i] = p->order[i - 1];
-            p->order[i] = m;
-        }
+    p->count = search_by_bytes(s, p->order);
     free_room(p);
     return true;
 }

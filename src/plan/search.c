@@ -192,6 +192,21 @@ static bool fits(const struct search *s)
     return true;
 }
 
+uint32_t search_by_bytes(const struct search *s, uint32_t *to)
+{
+    const struct plan_module *modules = s->in->modules;
+    uint32_t count = 0;
+    for (uint32_t m = 0; m < s->in->module_count; m++) {
+        if (!search_free(s, m))
+            continue;
+        uint32_t i = count++;
+        for (; i > 0 && modules[to[i - 1]].memory_bytes < modules[m].memory_bytes; i--)
+            to[i] = to[i - 1];
+        to[i] = m;
+    }
+    return count;
+}
+
 bool search_offer(struct search *s)
 {
     if (!score_feasible(s->v.now) || !fits(s) || (s->found && !score_less(s->v.now, s->best_score)))

@@ -54,6 +54,9 @@ static inline bool search_free(const struct search *s, uint32_t module)
     return s->pinned[module].count == 0;
 }
 
+/* The free modules by falling memory, ties in instance order; their number. */
+uint32_t search_by_bytes(const struct search *s, uint32_t *to);
+
 /* What is not below this is not looked for. */
 static inline double search_ceiling(const struct search *s)
 {

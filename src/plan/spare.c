@@ -150,14 +150,8 @@ static bool packing_init(struct packing *p, struct search *s, const bool *placed
         .order = calloc(in->module_count, sizeof(uint32_t)),
         .devices = calloc((size_t)in->module_count * (in->device_count + 1), sizeof(uint32_t))};
     bool ok = cost && p->order && p->devices;
-    for (uint32_t m = 0; ok && m < in->module_count; m++)
-        if (search_free(s, m)) {
-            uint32_t i = p->count++;
-            for (; i > 0 && in->modules[p->order[i - 1]].memory_bytes < in->modules[m].memory_bytes;
-                 i--)
-                p->order[i] = p->order[i - 1];
-            p->order[i] = m;
-        }
+    if (ok)
+        p->count = search_by_bytes(s, p->order);
     for (uint32_t i = 0; ok && i < p->count; i++)
         sort_devices(p, i, placed, cost);
     free(cost);

@@ -192,6 +192,16 @@ static inline void fuzz_model(struct dice *d, struct buf *out)
     (void)emit_message(out, 7, &g);
 }
 
+/* What is left of the dice changes bytes. */
+static inline void fuzz_change(struct dice *d, struct buf *model)
+{
+    while (model->size && d->at + 3 <= d->size) {
+        size_t at = ((size_t)d->data[d->at] << 8 | d->data[d->at + 1]) % model->size;
+        model->data[at] = (char)d->data[d->at + 2];
+        d->at += 3;
+    }
+}
+
 /* Opens bytes as a model by way of a file in memory; NULL: refused.  opener: NULL, or who opens
  * external data. */
 static inline struct onnx *fuzz_open_with(const void *data, size_t size,

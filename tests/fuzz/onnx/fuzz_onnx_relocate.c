@@ -74,11 +74,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct dice d = {.data = data, .size = size, .at = 1, .external = true};
     struct buf model = BUF_INIT(1 << 22);
     fuzz_model(&d, &model);
-    while (model.size && d.at + 3 <= d.size) { /* what is left changes bytes */
-        size_t at = ((size_t)d.data[d.at] << 8 | d.data[d.at + 1]) % model.size;
-        model.data[at] = (char)d.data[d.at + 2];
-        d.at += 3;
-    }
+    fuzz_change(&d, &model);
     struct onnx *m = model.failed ? NULL : fuzz_open_with(model.data, model.size, &opener);
     if (m)
         check(m);
