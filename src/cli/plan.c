@@ -66,12 +66,12 @@ static const char *const usage_text =
     "  --limit-evals N      Stop after so many placements looked at\n"
     "  --limit-ms N         Stop by the clock (default of auto without --limit-evals: 1000)\n"
     "  --redundancy N       Every module survives any N devices dying, where memory allows\n"
-    "  --pin MODULE=DEVICE  Force a place; repeatable\n"
+    "  --pin MODULE=DEVICE  Force a place; repeatable (several of a module: replicas)\n"
     "  --unpin MODULE       Of the fleet: leave the place to the planner again; repeatable\n"
     "  --what-if CHANGE     Before and after; repeatable: 'add-device name=nuc2 memory=8G "
     "gflops=200\n"
     "                       mbit=940', 'remove-device NAME [to=DEVICE]', 'link A B mbit=100',\n"
-    "                       'rate model=M x2'\n"
+    "                       'rate model=M x2' (counts under the objective load)\n"
     "  --roi FILE           Prices (YAML): cost per month and break-even against a cloud\n"
     "  --explain            Why each module is where it is, and what each request waits for\n"
     "  --json               Print JSON\n\n"
@@ -464,6 +464,9 @@ static void print_compared(const json_t *o)
                    json_object_get(task, "before_ms"), json_object_get(task, "after_ms"), 1, "ms");
     }
     text_table_print(t);
+    const char *note = json_string_value(json_object_get(o, "note"));
+    if (note)
+        printf("\n%s\n", note);
     printf("\n%s\n", json_array_size(moves) > 0 ? "what would move:" : "nothing would move");
     for (size_t i = 0; i < json_array_size(moves); i++) {
         const json_t *m = json_array_get(moves, i);

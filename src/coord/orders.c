@@ -159,6 +159,19 @@ void coord_handle_let_go(struct net_request *r, void *coord)
 
 /* ---- a plan now, with pins --------------------------------------------------------------------- */
 
+/* Of a plan with these pins. */
+static const char *pins_cause(json_t *pins)
+{
+    const char *module;
+    json_t *devices;
+    json_object_foreach(pins, module, devices)
+    {
+        if (json_array_size(devices) > 0)
+            return "pinned";
+    }
+    return json_object_size(pins) > 0 ? "unpinned" : "asked for";
+}
+
 /* {"pins": {"MODULE": ["DEVICE", ...]}}: sets these (coord/pins.h), plans. */
 void coord_handle_make_plan(struct net_request *r, void *coord)
 {
@@ -167,7 +180,7 @@ void coord_handle_make_plan(struct net_request *r, void *coord)
     json_t *o = body_of(r, &e), *pins = json_object_get(o, "pins");
     struct pin_list *done = o ? calloc(1, sizeof(*done)) : NULL;
     struct plan_wish w = {.partial = json_object_size(pins) == 0};
-    (void)snprintf(w.cause, sizeof(w.cause), "%s", json_object_size(pins) ? "pinned" : "asked for");
+    (void)snprintf(w.cause, sizeof(w.cause), "%s", pins_cause(pins));
     bool ok = done != NULL;
     if (o && !done)
         err_set(&e, ERR_MEMORY, "pins: no memory");

@@ -34,7 +34,9 @@ struct plan_options {
     uint64_t limit_evals;    /* placements looked at, search nodes included; 0: none */
     bool (*stop)(void *ctx); /* asked now and then; true ends the search; may be NULL */
     void *stop_ctx;
-    const json_t *pins; /* {"module": ["device", ...]}: places that are forced, or NULL */
+    /* {"module": ["device", ...]}: places that are forced, or NULL.  More than one needs `replicas`
+     * or as much redundancy. */
+    const json_t *pins;
     const struct plan_sites *given; /* by module: taken as it is, nothing is searched; or NULL */
     const char *given_note; /* for reasons: why what is given need not be the best; or NULL */
     /* So many devices may die and every module still has a place; of what is given it is only said

@@ -100,6 +100,16 @@ static void insert_site(struct plan_sites *to, uint32_t device)
     to->count++;
 }
 
+/* More than one place is for instances with replicas, or for spare places. */
+static bool in_places(const struct search *s, const char *name, uint32_t count, struct err *e)
+{
+    uint32_t most = s->replicas ? PLAN_REPLICAS_MAX : (uint32_t)s->o->redundancy + 1;
+    return count <= most ||
+           err_set(e, ERR_INVALID,
+                   "pins: '%.100s' has %u devices, %u allowed (replicas is false in the instance)",
+                   name, count, most);
+}
+
 static bool read_pin(struct search *s, const char *name, const json_t *devices, struct err *e)
 {
     uint32_t m, d;
@@ -118,7 +128,7 @@ static bool read_pin(struct search *s, const char *name, const json_t *devices, 
             return err_set(e, ERR_INVALID, "pins: '%.100s' can't run on '%.100s'", name, device);
         insert_site(&s->pinned[m], d);
     }
-    return true;
+    return in_places(s, name, s->pinned[m].count, e);
 }
 
 static bool read_pins(struct search *s, struct err *e)

@@ -334,6 +334,20 @@ static json_t *moves(const struct plan_instance *before, const struct plan_resul
     return list;
 }
 
+/* Whether rates were changed that the objective does not look at.  Changes add no requests and take
+ * none away. */
+static bool unheard_rates(const struct plan_instance *before, const struct plan_instance *after)
+{
+    if (after->objective == PLAN_LOAD)
+        return false;
+    for (uint32_t q = 0; q < before->request_count && q < after->request_count; q++) {
+        double a = before->requests[q].rate_per_s, b = after->requests[q].rate_per_s;
+        if (a < b || a > b)
+            return true;
+    }
+    return false;
+}
+
 json_t *whatif_compare(const struct plan_instance *before, const struct plan_result *x,
                        const struct plan_instance *after, const struct plan_result *y)
 {
@@ -345,7 +359,12 @@ json_t *whatif_compare(const struct plan_instance *before, const struct plan_res
             json_array_append_new(tasks, json_pack("{s:s,s:f,s:f}", "model", before->models[m].name,
                                                    "before_ms", a, "after_ms", b));
     }
-    return json_pack("{s:o,s:o,s:o,s:o}", "value", pair(x->value, y->value), "headroom_bytes",
+    json_t *note =
+        unheard_rates(before, after)
+            ? json_sprintf("the objective '%s' does not depend on rates (only 'load' does)",
+                           plan_objective_name(after->objective))
+            : NULL;
+    return json_pack("{s:o,s:o,s:o,s:o,s:o*}", "value", pair(x->value, y->value), "headroom_bytes",
                      pair(headroom(before, x), headroom(after, y)), "tasks", tasks, "moves",
-                     moves(before, x, after, y));
+                     moves(before, x, after, y), "note", note);
 }

@@ -20,6 +20,8 @@
 bool whatif_apply(json_t *o, const char *change, struct err *e);
 
 /* {"value": {before, after}, "headroom_bytes": ..., "tasks": [{model, before_ms, after_ms}],
- * "moves": [{module, before: [device...], after: [...]}]} of two results; a task's time is the mean over its requests by weight. NULL: no memory. */
+ * "moves": [{module, before: [device...], after: [...]}]} of two results; a task's time is
+ * the mean over its requests by weight.  "note" besides where rates were changed and the objective
+ * does not depend on them.  NULL: no memory. */
 json_t *whatif_compare(const struct plan_instance *before, const struct plan_result *x,
                        const struct plan_instance *after, const struct plan_result *y);

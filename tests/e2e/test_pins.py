@@ -34,7 +34,7 @@ def test_a_pin_of_up_waits_for_its_module_and_its_device(fleet: Fleet) -> None:
     until(lambda: plan(fleet)["pins"] == {module: ["slow"]}, 60, "the pin after a restart")
     assert plan(fleet)["placement"][module] == ["slow"]
     run(BINARY, "plan", "--url", one.public_url, "--unpin", "image_encoder", "--apply")
-    assert plan(fleet)["pins"] == {}
+    assert plan(fleet)["pins"] == {} and plan(fleet)["decision"].startswith("unpinned: "), plan(fleet)["decision"]
 
 
 def test_a_pin_of_add(fleet: Fleet) -> None:

@@ -189,6 +189,9 @@ def test_names_and_numbers_are_said_as_they_stand() -> None:
     assert str(2**53 + 1) in plan({**GOOD, "devices": [{"name": "a", "memory_bytes": 2**53 + 1}]}, code=1)["error"]["message"]
     assert "no request of a model 'z'" in plan(GOOD, "--what-if", "rate model=z x2", code=1)["error"]["message"]
     assert "rate_per_s" in plan(GOOD, "--what-if", "rate model=m x2", code=1)["error"]["message"]
+    rated = {**GOOD, "requests": [{**q, "rate_per_s": 0.1} for q in GOOD["requests"]]}
+    assert "'latency' does not depend on rates" in plan(rated, "--what-if", "rate model=m x2")["what_if"]["note"]
+    assert "note" not in plan({**rated, "objective": "load"}, "--what-if", "rate model=m x2")["what_if"]
     done = subprocess.run([BINARY, "plan", "--instance", "/dev/null", "--unpin", "v"], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2 and "--unpin" in done.stderr
 

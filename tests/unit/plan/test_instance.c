@@ -168,6 +168,33 @@ static void forced_places(void **state)
     json_decref(pins);
 }
 
+/* Two places of one module are for replicas, or for spare places. */
+static void forced_twice(void **state)
+{
+    (void)state;
+    json_t *pins = json_pack("{s:[s,s]}", "v", "b", "a"),
+           *same = json_pack("{s:[s,s]}", "v", "a", "a");
+    struct plan_options o = {.method = PLAN_AUTO, .pins = pins};
+    struct err e = {0};
+    assert_null(solve_text(ROOM("200", "200"), &o, &e));
+    assert_int_equal(e.code, ERR_INVALID);
+    assert_non_null(strstr(e.text, "'v' has 2 devices, 1 allowed"));
+    o.redundancy = 1;
+    json_t *answer = solve_text(ROOM("200", "200"), &o, &e);
+    assert_non_null(answer);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(answer, "placement"), "v")),
+                     2);
+    json_decref(answer);
+    struct plan_options once = {.method = PLAN_AUTO, .pins = same};
+    answer = solve_text(ROOM("200", "200"), &once, &e);
+    assert_non_null(answer);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(answer, "placement"), "v")),
+                     1);
+    json_decref(answer);
+    json_decref(pins);
+    json_decref(same);
+}
+
 static void says_what_is_missing(void **state)
 {
     (void)state;
@@ -205,8 +232,11 @@ static void spare_places(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses), cmocka_unit_test(takes), cmocka_unit_test(forced_places),
-        cmocka_unit_test(says_what_is_missing), cmocka_unit_test(spare_places)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(refuses),
+                                       cmocka_unit_test(takes),
+                                       cmocka_unit_test(forced_places),
+                                       cmocka_unit_test(forced_twice),
+                                       cmocka_unit_test(says_what_is_missing),
+                                       cmocka_unit_test(spare_places)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
