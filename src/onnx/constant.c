@@ -90,7 +90,8 @@ static bool number_of(struct span s, const char *what, uint64_t *ret, struct err
     char text[24];
     if (s.size >= sizeof(text))
         return err_set(e, ERR_INVALID, "%s: %zu digits", what, s.size);
-    memcpy(text, s.data, s.size);
+    if (s.size)
+        memcpy(text, s.data, s.size);
     text[s.size] = 0;
     return parse_u64(what, text, 0, INT64_MAX, ret, e);
 }
@@ -203,6 +204,7 @@ static bool place_external(struct reader *r, struct gtensor *t, const struct pro
         return err_set(r->e, ERR_INVALID,
                        "constant '%s': bytes %" PRIu64 " + %" PRIu64 " lie outside of '%s' (%zu)",
                        span_text(t->name, shown), d->offset, t->bytes, f->name, f->size);
+    t->file = file;
     t->data = f->data ? f->data + d->offset : (const uint8_t *)"";
     return true;
 }

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -124,5 +125,60 @@ bool file_map_external(struct reader *r, struct span name, uint32_t *ret)
         return false;
     bool ok = map_fd(m, fd, text, ONNX_EXTERNAL_MAX, !r->opener, ret, r->e);
     close(fd);
+    return ok;
+}
+
+/* ---- ranges --------------------------------------------------------------------------------- */
+
+struct range {
+    uint32_t file, tensor;
+    uint64_t offset, bytes;
+};
+
+static int by_offset(const void *a, const void *b)
+{
+    const struct range *x = a, *y = b;
+    if (x->file != y->file)
+        return x->file < y->file ? -1 : 1;
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
+}
+
+static bool overlap(const struct onnx *m, const struct range *a, const struct range *b,
+                    struct err *e)
+{
+    char one[SPAN_TEXT_SIZE], other[SPAN_TEXT_SIZE];
+    return err_set(e, ERR_INVALID,
+                   "constants '%s' (bytes %" PRIu64 " + %" PRIu64 ") and '%s' (bytes %" PRIu64
+                   " + %" PRIu64 ") overlap in external data '%.80s'",
+                   span_text(m->tensors.items[a->tensor].name, one), a->offset, a->bytes,
+                   span_text(m->tensors.items[b->tensor].name, other), b->offset, b->bytes,
+                   m->files.items[a->file].name);
+}
+
+bool file_check_ranges(const struct onnx *m, struct err *e)
+{
+    size_t count = 0;
+    if (m->files.count < 2)
+        return true;
+    struct range *list = calloc((size_t)m->tensors.count + 1, sizeof(*list));
+    if (!list)
+        return err_set(e, ERR_MEMORY, "constants: no memory");
+    for (uint32_t i = 0; i < m->tensors.count; i++) {
+        const struct gtensor *t = &m->tensors.items[i];
+        if (t->file && t->bytes)
+            list[count++] = (struct range){
+                t->file, i, (uint64_t)(t->data - m->files.items[t->file].data), t->bytes};
+    }
+    qsort(list, count, sizeof(*list), by_offset);
+    bool ok = true;
+    for (size_t i = 1; ok && i < count; i++) {
+        const struct range *a = &list[i - 1], *b = &list[i];
+        if (a->file == b->file && b->offset - a->offset < a->bytes &&
+            (a->offset != b->offset || a->bytes != b->bytes))
+            ok = overlap(m, a, b, e);
+    }
+    free(list);
     return ok;
 }

@@ -70,6 +70,7 @@ struct gtensor {
     uint64_t bytes;      /* packed; of strings: of the form described at data */
     const uint8_t *data; /* packed little endian; strings: 8 bytes length + bytes, each */
     uint8_t *owned;      /* data, when it had to be unpacked from the file's own form */
+    uint32_t file;       /* that data lies in; 0: the .onnx itself, or owned */
     bool is_input; /* listed as an input, too: a default, which the runtime then never folds */
     bool has_digest;
     struct digest digest; /* of type, dims and content: onnx_tensor_digest() */

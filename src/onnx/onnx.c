@@ -26,7 +26,8 @@ bool onnx_open_with(const char *path, const struct onnx_opener *opener, struct o
     /* lists of attributes that hold nothing point here: never NULL */
     bool ok = POOL_ADD(m->ints, 0, 1, "numbers", e) && POOL_ADD(m->floats, 0, 1, "numbers", e) &&
               POOL_ADD(m->spans, 0, 1, "texts", e) && file_map_model(m, e) &&
-              ((read_model(&r) && read_ports(m, e)) || err_prefix(e, "%s", path));
+              ((read_model(&r) && read_ports(m, e) && file_check_ranges(m, e)) ||
+               err_prefix(e, "%s", path));
     free(r.captures.items);
     if (!ok) {
         onnx_close(m);

@@ -14,6 +14,9 @@ struct reader {
 bool file_map_model(struct onnx *m, struct err *e);
 bool file_map_external(struct reader *r, struct span name, uint32_t *ret);
 
+/* file.c: external constants have no bytes in common, or all (tied weights). */
+bool file_check_ranges(const struct onnx *m, struct err *e);
+
 /* constant.c: reads a TensorProto to tensors[at], which is there already. */
 bool read_tensor(struct reader *r, struct span message, uint32_t at);
 

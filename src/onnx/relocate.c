@@ -87,17 +87,6 @@ static int by_offset(const void *a, const void *b)
     return x->tensor < y->tensor ? -1 : x->tensor > y->tensor;
 }
 
-static uint32_t file_of(const struct onnx *m, const uint8_t *data, uint64_t bytes)
-{
-    for (uint32_t i = 1; i < m->files.count; i++) {
-        const struct gfile *f = &m->files.items[i];
-        if (f->data && data >= f->data && data < f->data + f->size &&
-            bytes <= (uint64_t)(f->data + f->size - data))
-            return i;
-    }
-    return 0;
-}
-
 /* Constants in other files, in their order there.  One without bytes is in no file. */
 static bool list_outside(struct mover *x)
 {
@@ -107,12 +96,11 @@ static bool list_outside(struct mover *x)
         return err_set(x->e, ERR_MEMORY, "constants: no memory");
     for (uint32_t i = 0; i < m->tensors.count; i++) {
         const struct gtensor *t = &m->tensors.items[i];
-        uint32_t file = t->owned || t->bytes == 0 ? 0 : file_of(m, t->data, t->bytes);
-        if (file)
+        if (t->file && t->bytes)
             x->list[x->count++] =
                 (struct outside){.tensor = i,
-                                 .file = file,
-                                 .offset = (uint64_t)(t->data - m->files.items[file].data),
+                                 .file = t->file,
+                                 .offset = (uint64_t)(t->data - m->files.items[t->file].data),
                                  .message = t->message.data};
     }
     uint8_t *kept = calloc((size_t)m->tensors.count + 1, 1);
@@ -130,19 +118,8 @@ static bool list_outside(struct mover *x)
     return true;
 }
 
-static bool overlap(struct mover *x, const struct outside *a, const struct outside *b)
-{
-    const struct gtensor *s = &x->m->tensors.items[a->tensor], *t = &x->m->tensors.items[b->tensor];
-    char one[SPAN_TEXT_SIZE], other[SPAN_TEXT_SIZE];
-    return err_set(x->e, ERR_INVALID,
-                   "constants '%s' (bytes %" PRIu64 " + %" PRIu64 ") and '%s' (bytes %" PRIu64
-                   " + %" PRIu64 ") overlap in external data '%.80s'",
-                   span_text(s->name, one), a->offset, s->bytes, span_text(t->name, other),
-                   b->offset, t->bytes, x->m->files.items[a->file].name);
-}
-
-/* The file of data, as pieces; constants with the same bytes of a file (tied weights) take them
- * once. */
+/* The file of data, as pieces; constants that begin at one place have the same bytes (tied
+ * weights), and take them once. */
 static bool place_data(struct mover *x)
 {
     static const uint8_t zeros[PAGE];
@@ -150,12 +127,8 @@ static bool place_data(struct mover *x)
     for (uint32_t i = 0; i < x->count; i++) {
         struct outside *o = &x->list[i];
         const struct gtensor *t = &x->m->tensors.items[o->tensor];
-        bool same = last && last->file == o->file && last->offset == o->offset &&
-                    x->m->tensors.items[last->tensor].bytes == t->bytes;
-        if (last && last->file == o->file && !same &&
-            o->offset - last->offset < x->m->tensors.items[last->tensor].bytes)
-            return overlap(x, last, o);
-        placed = same ? placed : NULL;
+        if (!last || last->file != o->file || last->offset != o->offset)
+            placed = NULL;
         last = o;
         if (!o->kept)
             continue;

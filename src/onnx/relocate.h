@@ -32,9 +32,8 @@ struct relocated {
 /* Whether a constant of the model lies in another file than the .onnx itself. */
 bool onnx_is_external(const struct onnx *m);
 
-/* location: what the graph calls the file of data.  ERR_INVALID: constants whose bytes overlap
- * without being the same; ERR_TOO_LARGE: the graph is over ONNX_FILE_MAX.  On failure there is
- * nothing to clear. */
+/* location: what the graph calls the file of data.  ERR_TOO_LARGE: the graph is over
+ * ONNX_FILE_MAX.  On failure there is nothing to clear. */
 bool onnx_relocate(const struct onnx *m, const char *location, struct relocated *ret,
                    struct err *e);
 void relocated_clear(struct relocated *r);

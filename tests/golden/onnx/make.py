@@ -498,6 +498,13 @@ def hostile() -> None:
     (HOSTILE / "short.bin").write_bytes(bytes(40))
     put("past_end", model(plain([use], [external("short.bin")])), "outside of 'short.bin'")
     put("wrong_length", model(plain([use], [external("short.bin", "0", "8")])), "external length 8")
+    for name, offset, dims in (("overlap", "12", [2, 2]), ("overlap_inside", "4", [1, 2]), ("overlap_start", "0", [1, 2])):
+        pair = [external("short.bin"), external("short.bin", offset)]
+        for t, n, d in zip(pair, ("w", "v"), ([2, 2], dims)):
+            t.name = n
+            del t.dims[:]
+            t.dims.extend(d)
+        put(name, model(plain([relu], pair)), "overlap in external data 'short.bin'")
     put("bad_offset", model(plain([use], [external("short.bin", "-1")])), "offset")
     put("name", model(plain([node("Relu", ["x"], ["y"], name="a" * 10), node("Relu", ["x"], ["q" * 5000])])), "limit 2048")
     put("strings", model(plain([node("Identity", ["x"], ["y"])], x=info("x", TensorProto.STRING, [1]))), "string")
