@@ -355,6 +355,32 @@ bool eval_full(struct eval *v, struct err *e)
     return true;
 }
 
+bool eval_front(struct eval *v, const bool *open)
+{
+    const struct plan_instance *in = v->in;
+    bool load = in->objective == PLAN_LOAD;
+    memset(v->rho_new, 0, in->device_count * sizeof(*v->rho_new));
+    start_anew(v);
+    for (uint32_t q = 0; q < in->request_count; q++) {
+        const struct plan_model *m = &in->models[in->requests[q].model];
+        bool placed = true;
+        for (uint32_t s = 0; placed && s < m->slot_count; s++)
+            placed = !open[m->modules[s]];
+        if (!placed && load)
+            return true;
+        if (!placed)
+            continue;
+        size_t routes = eval_routes(v, q);
+        if (routes > PLAN_ROUTES_MAX || !grow_routes(v, routes))
+            return true; /* eval_full() says so */
+        if (!isfinite(choose_route(v, q, v->best, v->rho_new)))
+            return false;
+        if (load)
+            add_shares(v, q, v->best, v->rho_new);
+    }
+    return true;
+}
+
 double eval_request(struct eval *v, uint32_t request)
 {
     return choose_route(v, request, v->best, NULL);

@@ -68,6 +68,10 @@ void eval_set_all(struct eval *v, const struct plan_sites *sites);
 /* Routes all requests and commits. false: more than PLAN_ROUTES_MAX routes or no memory. */
 bool eval_full(struct eval *v, struct err *e);
 
+/* Whether those requests have a route whose modules are placed for good, as far as others that are
+ * routed before them are, too; open: by module, not placed for good.  Nothing is committed. */
+bool eval_front(struct eval *v, const bool *open);
+
 /* The score if the modules that were changed since the last commit are these. */
 struct score eval_probe(struct eval *v, const uint32_t *modules, uint32_t count);
 void eval_commit(struct eval *v, const uint32_t *modules, uint32_t count);
