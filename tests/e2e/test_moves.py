@@ -62,12 +62,12 @@ def test_a_fast_device_comes_and_goes_under_load(fleet: Fleet) -> None:
         until(lambda: any("fast" in m["to"] and m["done_ms"] for m in moves(fleet)), 30, "a move to be noted")
         at = load.right
         until(lambda: load.right > at + 30, 60, "answers with the fast device")
-        assert uses(fleet.devices[0], "fast")
+        until(lambda: uses(fleet.devices[0], "fast"), 60, "requests to go to the fast device")
         assert "fast" in run(BINARY, "status", "--url", fleet.devices[0].public_url).stdout
 
         run(BINARY, "leave", "fast", "--url", fleet.devices[0].public_url)
         fleet.devices.remove(fast)
-        assert fast.process.wait(30) == 0, fast.log()
+        assert fast.process.wait(60) == 0, fast.log()
         at = load.right
         until(lambda: load.right > at + 30, 60, "answers without the fast device")
     finally:
@@ -120,7 +120,13 @@ def test_a_pin_is_kept_to(fleet: Fleet) -> None:
     assert "three" in refused.stderr
     assert fleet.get("/s2m3/v1/plan")["pins"] == {module: ["two"]}
     run(BINARY, "plan", "--url", url, "--unpin", module, "--apply")
-    assert fleet.get("/s2m3/v1/plan")["placement"][module][0] == "one"
+
+    def back() -> bool:
+        """What is hardly asked for may not pay for a move."""
+        assert all(ask(one, case, fresh=True).status == 200 for case in CASES)
+        return fleet.get("/s2m3/v1/plan")["placement"][module][0] == "one"
+
+    until(back, 120, "the module to be where it is fast")
 
 
 def test_the_plan_of_a_running_fleet(fleet: Fleet) -> None:
@@ -131,8 +137,8 @@ def test_the_plan_of_a_running_fleet(fleet: Fleet) -> None:
         assert ask(one, case).status == 200
     shown = run(BINARY, "plan", "--url", one.public_url, "--explain").stdout
     assert "load: " in shown and "one" in shown, shown
-    plan = json.loads(run(BINARY, "plan", "--url", one.public_url, "--json").stdout)
-    assert plan["placement"] == fleet.get("/s2m3/v1/plan")["placement"]
+    until(lambda: json.loads(run(BINARY, "plan", "--url", one.public_url, "--json").stdout)["placement"] ==
+          fleet.get("/s2m3/v1/plan")["placement"], 60, "one placement in both")
     changed = json.loads(run(BINARY, "plan", "--url", one.public_url, "--json", "--what-if",
                              "add-device name=nuc2 memory=8G like=one mbit=940").stdout)
     what = changed["what_if"]
@@ -153,13 +159,13 @@ def test_what_a_fleet_can_not_bear_is_said(fleet: Fleet) -> None:
     assert calm["objective"] == "load" and "overloaded" not in calm
 
     def asked() -> float:
-        """Of the device's time; what this falls by until the test has looked is far less than half."""
+        """Of the device's time; it falls to 2, which two devices bear, no sooner than in half a minute."""
         assert all(ask(one, picture).status == 200 for _ in range(50))
         body = fleet.get("/s2m3/v1/plan")
         encoder, = (m for m in body["instance"]["modules"] if m["name"].startswith("image_encoder"))
         return sum(r["per_s"] for r in body["rates"]) * encoder["run_ms"]["one"] / 1000
 
-    until(lambda: asked() > 2, 60, "more to be asked for than the device bears")
+    until(lambda: asked() > 6, 120, "more to be asked for than the device bears")
     assert "overloaded:" in run(BINARY, "plan", "--url", one.public_url).stdout
     plan = json.loads(run(BINARY, "plan", "--url", one.public_url, "--json").stdout)
     assert plan["overloaded"] is True and plan["objective"] == "latency" and plan["method"] == "as-is"

@@ -13,6 +13,7 @@ import onnxruntime
 from conftest import MODELS, Fleet, ask, call, cases, until
 
 WAITING = 1000
+WAIT_S = 240
 RESERVE = 4096
 KIND_CALL, KIND_DELIVERY = 1, 3
 FLOAT32 = 1
@@ -33,14 +34,14 @@ def frame(kind: int, fields: bytes, *parts: bytes) -> bytes:
 
 
 def waiting_call(number: int, module: str) -> bytes:
-    fields = text(f"r{number}") + text("head") + u64(1) + text(module) + text("") + text("") + u64(60000)
+    fields = text(f"r{number}") + text("head") + u64(1) + text(module) + text("") + text("") + u64(1000 * WAIT_S)
     fields += u64(RESERVE) + b"\0" + struct.pack("<I", 0)
     fields += u64(2) + b"\2" + text("in0") + b"\2" + text("in1") + u64(0) + u64(1) + text("out0")
     return frame(KIND_CALL, fields)
 
 
 def delivery(number: int, port: str, values: numpy.ndarray) -> bytes:
-    fields = text(f"r{number}") + text("head") + u64(1) + text(port) + u64(RESERVE) + u64(60000)
+    fields = text(f"r{number}") + text("head") + u64(1) + text(port) + u64(RESERVE) + u64(1000 * WAIT_S)
     fields += struct.pack("<BB", FLOAT32, 2) + u64(1) + u64(len(values))
     return frame(KIND_DELIVERY, fields, values.astype(numpy.float32).tobytes())
 
@@ -58,7 +59,7 @@ class Waiter(threading.Thread):
         self.status, self.body, self.sent = 0, b"", threading.Event()
 
     def run(self) -> None:
-        connection = http.client.HTTPConnection(self.address, timeout=60)
+        connection = http.client.HTTPConnection(self.address, timeout=WAIT_S)
         connection.connect()
         self.sent.set()
         self.status, self.body = post(connection, "/s2m3/v1/call", waiting_call(self.number, self.module))
@@ -81,7 +82,7 @@ def test_a_thousand_waiting_calls(fleet: Fleet) -> None:
     for waiter in waiters:
         waiter.start()
     for waiter in waiters:
-        assert waiter.sent.wait(60)
+        assert waiter.sent.wait(WAIT_S)
 
     # The lane is kept busy with whole requests all along.
     stop = threading.Event()
@@ -101,14 +102,14 @@ def test_a_thousand_waiting_calls(fleet: Fleet) -> None:
 
     seed = numpy.random.default_rng(5)
     values = {name: seed.normal(size=(WAITING, width)) for name, width in ports.items()}
-    connection = http.client.HTTPConnection(address, timeout=60)
+    connection = http.client.HTTPConnection(address, timeout=WAIT_S)
     for number in range(WAITING):
         assert post(connection, "/s2m3/v1/deliver", delivery(number, "in1", values["in1"][number]))[0] == 200
     assert all(waiter.status == 0 for waiter in waiters), "an answer before all inputs had come"
     for number in reversed(range(WAITING)):
         assert post(connection, "/s2m3/v1/deliver", delivery(number, "in0", values["in0"][number]))[0] == 200
     for waiter in waiters:
-        waiter.join(60)
+        waiter.join(WAIT_S)
         assert waiter.status == 200, (waiter.number, waiter.status, waiter.body[:200])
     stop.set()
     for thread in busy:
@@ -119,4 +120,4 @@ def test_a_thousand_waiting_calls(fleet: Fleet) -> None:
         wanted = session.run(None, {n: v[[waiter.number]].astype(numpy.float32) for n, v in values.items()})[0]
         got = numpy.frombuffer(waiter.body[-wanted.nbytes:], dtype=numpy.float32)
         assert numpy.allclose(got, wanted[0], atol=1e-5), waiter.number
-    until(lambda: fleet.get("/s2m3/v1/status")["devices_alive"] == 1, 5, "heartbeats")
+    until(lambda: fleet.get("/s2m3/v1/status")["devices_alive"] == 1, 60, "heartbeats")

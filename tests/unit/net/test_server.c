@@ -293,7 +293,7 @@ static void test_bodies(void **state)
     f.kept.release(f.kept.arg);
     free(data);
     /* the last request's end may come a little after its answer */
-    int64_t deadline = clock_deadline_ms(5000);
+    int64_t deadline = clock_deadline_ms(60000);
     do
         net_server_counts(f.server, &counts);
     while (counts.bodies > 0 && clock_now_ns() < deadline);
@@ -374,7 +374,7 @@ static void test_client_gone_fires_the_token(void **state)
     int64_t start = clock_now_ns();
     close(fd);
     await(&f.cancelled, 1);
-    assert_true(clock_ms_since(start) < 2000);
+    assert_true(clock_ms_since(start) < 30000);
     fixture_stop(&f);
 }
 
@@ -568,7 +568,7 @@ static void test_graceful_stop(void **state)
     close(idle);
     char url[128];
     struct net_answer a;
-    struct net_call late = {.url = url, .deadline_ns = clock_deadline_ms(5000)};
+    struct net_call late = {.url = url, .deadline_ns = clock_deadline_ms(60000)};
     (void)snprintf(url, sizeof(url), "%s/ping", f.base);
     /* the first may still be taken by the library's thread, which then closes it */
     for (int i = 0; i < 2; i++)
@@ -589,7 +589,8 @@ static void test_idle_limit(void **state)
 {
     (void)state;
     static struct fixture f;
-    fixture_start(&f, &(struct net_server_options){.idle_s = 1});
+    /* so long that a busy machine does not let the kept connection wait for it */
+    fixture_start(&f, &(struct net_server_options){.idle_s = 2});
     char answer[1024];
     int idle = raw_connect(net_server_port(f.server)),
         busy = raw_connect(net_server_port(f.server));
@@ -599,9 +600,9 @@ static void test_idle_limit(void **state)
     await(&f.waiting, 2);
     int64_t start = clock_now_ns();
     assert_int_equal(raw_read_until(idle, "never", answer, sizeof(answer)), 0);
-    assert_true(clock_ms_since(start) < 9000);
+    assert_true(clock_ms_since(start) < 30000);
     close(idle);
-    while (clock_ms_since(start) < 2500) /* what is tested is time itself */
+    while (clock_ms_since(start) < 4000) /* what is tested is time itself */
         usleep(100000);
     cancel_fire(f.open);
     (void)raw_read_until(busy, "done", answer, sizeof(answer));

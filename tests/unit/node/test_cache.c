@@ -57,7 +57,7 @@ static void *join_run(void *arg)
     struct result r = {0};
     struct err e;
     atomic_store(&j->started, 1);
-    j->got = cache_get(j->cache, &j->key, clock_deadline_ms(20000), NULL, &r, &e);
+    j->got = cache_get(j->cache, &j->key, clock_deadline_ms(60000), NULL, &r, &e);
     if (j->got == CACHE_HIT)
         j->value = *(float *)r.outputs[0].tensor.data;
     else if (j->got == CACHE_COMPUTE)
@@ -70,7 +70,7 @@ static void *join_run(void *arg)
 static void until_joined(struct cache *c)
 {
     struct cache_stats s = {0};
-    for (int64_t end = clock_deadline_ms(20000); s.joined == 0 && clock_now_ns() < end;) {
+    for (int64_t end = clock_deadline_ms(60000); s.joined == 0 && clock_now_ns() < end;) {
         cache_stats(c, &s);
         sched_yield();
     }
