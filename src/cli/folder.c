@@ -142,6 +142,28 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct folder_file *)a)->name, ((const struct folder_file *)b)->name);
 }
 
+/* A folder's own name; of a snapshot in a Hugging Face cache, ".../models--ORG--NAME/snapshots/HASH",
+ * the model's. */
+static void name_model(const char *root, char *ret, size_t size)
+{
+    static const char kind[] = "models--", below[] = "/snapshots/";
+    const char *base = strrchr(root, '/'), *end = strstr(root, below);
+    base = base ? base + 1 : root;
+    if (end && strchr(end + sizeof(below) - 1, '/') == NULL) {
+        const char *repo = end;
+        while (repo > root && repo[-1] != '/')
+            repo--;
+        if (strncmp(repo, kind, sizeof(kind) - 1) == 0) {
+            for (const char *p = repo; p + 2 < end; p++)
+                if (p[0] == '-' && p[1] == '-')
+                    repo = p + 2;
+            (void)snprintf(ret, size, "%.*s", (int)(end - repo), repo);
+            return;
+        }
+    }
+    (void)snprintf(ret, size, "%s", base);
+}
+
 bool folder_read(const char *path, const char *dtype, struct folder *ret, struct err *e)
 {
     memset(ret, 0, sizeof(*ret));
@@ -149,8 +171,7 @@ bool folder_read(const char *path, const char *dtype, struct folder *ret, struct
     if (!root)
         return err_errno(e, ERR_NOT_FOUND, errno, "%s", path);
     ret->root = root;
-    const char *base = strrchr(root, '/');
-    (void)snprintf(ret->name, sizeof(ret->name), "%s", base ? base + 1 : root);
+    name_model(root, ret->name, sizeof(ret->name));
     bool ok = scan(ret, root, "", dtype, e) && scan(ret, root, "onnx/", dtype, e);
     int graphs = 0;
     for (int i = 0; i < ret->count; i++)

@@ -15,7 +15,7 @@ struct folder_file {
 };
 
 struct folder {
-    char name[128]; /* of the model: the folder's own name */
+    char name[128]; /* of the model: the folder's own, or that of a cached model */
     char *root;     /* the folder, resolved; owned */
     struct folder_file files[FOLDER_FILES_MAX];
     int count;

@@ -495,7 +495,7 @@ static const struct option_row up_options[] = {
      "So many devices may die and every module still has a place, where memory allows", NULL, 0,
      REDUNDANCY_MAX},
     {"pin", OPT_LIST, "MODULE=DEVICE", NULL,
-     "Where a module has to be, now or when either of the two comes; repeatable", NULL, 0, 0},
+     "Where a module has to be, now or when either of the two comes", NULL, 0, 0},
     {"no-node", OPT_FLAG, NULL, NULL, "Coordinator and gateway only: this machine runs no modules",
      NULL, 0, 0},
 };

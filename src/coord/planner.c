@@ -298,8 +298,8 @@ static void look_at_rates(struct coord *c)
                        r->model, r->task, r->per_s, r->planned);
     else
         (void)snprintf(c->wish.cause, sizeof(c->wish.cause),
-                       "%.100s runs %.3g times as long as when it was measured", m->name,
-                       fleet_stretch(m));
+                       "%.100s runs %.3g times as long as measured, %.3g at the last plan", m->name,
+                       fleet_stretch(m), m->planned_stretch > 0 ? m->planned_stretch : 1);
     c->wish.partial = c->wish.rates_only = true;
     c->replan = true;
 }

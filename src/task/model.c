@@ -120,6 +120,27 @@ static bool result(const struct deduction *d, struct processor *const processors
     return err_set(d->e, ERR_INVALID, "the model's name is not UTF-8");
 }
 
+static void list_ports(const struct port *ports, int count, char *ret, size_t size)
+{
+    size_t n = 0;
+    ret[0] = 0;
+    for (int i = 0; i < count && n + 1 < size; i++)
+        n += (size_t)snprintf(ret + n, size - n, "%s%.40s", i ? ", " : "", ports[i].name);
+}
+
+/* Names what the first graph takes and gives: that is what a user can compare with the tasks. */
+static bool no_task(struct deduction *d)
+{
+    const struct model_graph *g = &d->source->graphs[0];
+    char takes[96], gives[96];
+    list_ports(g->inputs, g->input_count, takes, sizeof(takes));
+    list_ports(g->outputs, g->output_count, gives, sizeof(gives));
+    return err_set(
+        d->e, ERR_UNSUPPORTED,
+        "no task could be worked out from its graphs and side files (%.40s.onnx: %s -> %s)",
+        g->name, takes, gives);
+}
+
 static bool deduce(struct deduction *d, json_t **ret)
 {
     const struct model_source *s = d->source;
@@ -133,9 +154,7 @@ static bool deduce(struct deduction *d, json_t **ret)
         !deduce_graphs(d) || !deduce_programs(d) || !check_tasks(d))
         return false;
     if (json_array_size(d->programs) == 0)
-        return err_set(d->e, ERR_UNSUPPORTED,
-                       "%.100s: no task could be worked out from its graphs and side files",
-                       s->name);
+        return no_task(d);
     bool ok = make_processors(d, processors) && deduce_check_ports(d, processors) &&
               result(d, processors, ret);
     for (int k = 0; k < MEDIA_KINDS; k++)

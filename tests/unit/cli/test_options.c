@@ -116,6 +116,19 @@ static void folders(void **state)
     assert_true(folder_read(dir, "q4", f, &e));
     assert_string_equal(f->files[1].name, "onnx/model_q4.onnx");
     folder_clear(f);
+    const char *cached = "models--some--small-vit/snapshots/0123abc";
+    char *snapshot = text_format("%s/%s", dir, cached), *deep = text_format("%s/x", snapshot);
+    assert_true(file_make_dirs(deep, &e));
+    touch(snapshot, "model.onnx");
+    touch(deep, "model.onnx");
+    assert_true(folder_read(snapshot, "fp32", f, &e)); /* named as the model, not by its commit */
+    assert_string_equal(f->name, "small-vit");
+    folder_clear(f);
+    assert_true(folder_read(deep, "fp32", f, &e));
+    assert_string_equal(f->name, "x");
+    folder_clear(f);
+    free(snapshot);
+    free(deep);
     assert_int_equal(symlink("/etc/passwd", link), 0);
     assert_false(folder_read(dir, "fp32", f, &e));
     assert_int_equal(e.code, ERR_DENIED);
