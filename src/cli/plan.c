@@ -308,19 +308,25 @@ static void print_devices(const struct plan_instance *in, const struct plan_resu
     text_table_print(t);
 }
 
-static void print_requests(const struct plan_instance *in, const struct plan_result *r)
+/* f: NULL, or of what fleet: then also what requests take around their runs. */
+static void print_requests(const struct plan_instance *in, const struct plan_result *r,
+                           const struct plan_fleet *f)
 {
-    static const char *const headers[] = {"MODEL", "SOURCE", ">WEIGHT", ">MS"};
-    struct text_table *t = text_table_new(4, headers);
+    static const char *const headers[] = {"MODEL", "SOURCE", ">WEIGHT", ">MS", ">AROUND"};
+    struct text_table *t = text_table_new(f ? 5 : 4, headers);
     for (uint32_t q = 0; q < in->request_count; q++) {
-        char ms[40], weight[40];
+        char ms[40], weight[40], around[40];
+        const char *model = in->models[in->requests[q].model].name;
         (void)snprintf(ms, sizeof(ms), "%.3f", r->latency_ms[q]);
         (void)snprintf(weight, sizeof(weight), "%g", in->requests[q].weight);
-        const char *cells[] = {in->models[in->requests[q].model].name,
-                               in->devices[in->requests[q].source].name, weight, ms};
+        (void)snprintf(around, sizeof(around), "%.3f", f ? plan_fleet_around_ms(f, model) : 0);
+        const char *cells[] = {model, in->devices[in->requests[q].source].name, weight, ms, around};
         text_table_row(t, cells);
     }
     text_table_print(t);
+    if (f)
+        printf("MS: waits, runs and transfers, predicted; AROUND: what else is part of a request "
+               "(reading,\npreparing, handing over), measured\n");
     for (uint32_t q = 0; r->path && q < in->request_count; q++)
         printf("%s%s: %s\n", q == 0 ? "\nwhat each request waits for:\n" : "",
                in->models[in->requests[q].model].name, r->path[q]);
@@ -336,7 +342,7 @@ static void print_unprotected(const struct plan_instance *in, const struct plan_
 }
 
 static void print_result(const struct plan_instance *in, const struct plan_result *r,
-                         const char *method)
+                         const char *method, const struct plan_fleet *f)
 {
     printf("%s: %.6g ms (sum of weight x time)", plan_objective_name(in->objective), r->value);
     if (r->certified)
@@ -350,7 +356,7 @@ static void print_result(const struct plan_instance *in, const struct plan_resul
     print_devices(in, r);
     if (in->request_count > 0) {
         printf("\n");
-        print_requests(in, r);
+        print_requests(in, r, f);
     }
 }
 
@@ -536,6 +542,8 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
 {
     struct err e;
     json_t *answer = answer_json(x, start), *roi = NULL;
+    if (!w->file)
+        json_object_set(answer, "around", json_object_get(w->fleet.whole, "around"));
     if (answer && w->overloaded)
         json_object_set_new(answer, "overloaded", json_true());
     if (w->prices && !plan_roi(w->prices, root, answer, &roi, &e)) {
@@ -547,7 +555,7 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
             json_object_set(answer, "roi", roi);
         print_json(answer);
     } else {
-        print_result(x->in, &x->r, method_of(x));
+        print_result(x->in, &x->r, method_of(x), w->file ? NULL : &w->fleet);
         print_overloaded(w);
         if (x->given)
             plan_fleet_print(&w->fleet);

@@ -132,6 +132,21 @@ static const char *text_of(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+double plan_fleet_around_ms(const struct plan_fleet *f, const char *model)
+{
+    const json_t *list = json_object_get(f->whole, "around");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *row = json_array_get(list, i);
+        char name[2 * WIRE_NAME_MAX];
+        int n = snprintf(name, sizeof(name), "%s/%s", text_of(row, "model"), text_of(row, "task"));
+        bool of_task = n > 0 && strncmp(model, name, (size_t)n) == 0 &&
+                       (!model[n] || model[n] == '/'); /* "model/task/2" */
+        if (of_task || strcmp(model, text_of(row, "model")) == 0)
+            return json_number_value(json_object_get(row, "ms"));
+    }
+    return 0;
+}
+
 /* A pin for which there is no module, or no device, yet. */
 static void print_waiting(const struct plan_fleet *f)
 {

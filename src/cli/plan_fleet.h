@@ -24,5 +24,8 @@ bool plan_fleet_sites(const struct plan_fleet *f, const struct plan_instance *in
 /* Names of modules in pins as people say them ("vision_model") made those of the instance. */
 bool plan_fleet_pins(const struct plan_fleet *f, json_t *pins, json_t **ret, struct err *e);
 
+/* ms around the runs of a request of a model of the instance, as measured (coord/rates.h); 0: not known. */
+double plan_fleet_around_ms(const struct plan_fleet *f, const char *model);
+
 /* Decision, rates and the last moves, for people. */
 void plan_fleet_print(const struct plan_fleet *f);

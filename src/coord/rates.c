@@ -40,25 +40,31 @@ static struct rate *row(struct rates *r, const char *device, const char *model, 
     return x;
 }
 
-static void add_effort(struct rates *r, const char *model, size_t model_size, const char *task,
-                       double answered, double runs, double bytes)
+/* NULL: too many. */
+static struct effort *effort_row(struct rates *r, const char *model, size_t model_size,
+                                 const char *task)
 {
     struct effort *x = r->efforts, *end = x + r->effort_count;
     while (x < end && !(strncmp(x->model, model, model_size) == 0 && !x->model[model_size] &&
                         strcmp(x->task, task) == 0))
         x++;
-    if (x == end) {
-        struct effort *more = r->effort_count < RATES_MAX
-                                  ? realloc(r->efforts, (r->effort_count + 1) * sizeof(*more))
-                                  : NULL;
-        if (!more)
-            return;
-        r->efforts = more;
-        x = &r->efforts[r->effort_count++];
-        *x = (struct effort){0};
-        memcpy(x->model, model, model_size);
-        memcpy(x->task, task, strlen(task) + 1);
-    }
+    if (x < end)
+        return x;
+    struct effort *more = r->effort_count < RATES_MAX
+                              ? realloc(r->efforts, (r->effort_count + 1) * sizeof(*more))
+                              : NULL;
+    if (!more)
+        return NULL;
+    r->efforts = more;
+    x = &r->efforts[r->effort_count++];
+    *x = (struct effort){0};
+    memcpy(x->model, model, model_size);
+    memcpy(x->task, task, strlen(task) + 1);
+    return x;
+}
+
+static void add_effort(struct effort *x, double answered, double runs, double bytes)
+{
     x->answered += answered;
     x->runs += runs;
     x->bytes += bytes;
@@ -87,6 +93,41 @@ double rates_bytes(const struct rates *r, const char *model, const char *task, d
 {
     const struct effort *x = effort_of(r, model, task);
     return x ? x->bytes / x->answered : guess;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double around_ms(const struct effort *x)
+{
+    double sorted[RATES_AROUND];
+    uint32_t n = x->around_count < RATES_AROUND ? x->around_count : RATES_AROUND;
+    if (n == 0)
+        return 0;
+    memcpy(sorted, x->around_ms, n * sizeof(*sorted));
+    qsort(sorted, n, sizeof(*sorted), by_size);
+    return sorted[n / 2];
+}
+
+double rates_around_ms(const struct rates *r, const char *model, const char *task)
+{
+    const struct effort *x = effort_of(r, model, task);
+    return x ? around_ms(x) : 0;
+}
+
+json_t *rates_around_json(const struct rates *r)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; list && i < r->effort_count; i++) {
+        const struct effort *x = &r->efforts[i];
+        if (x->around_count > 0)
+            json_array_append_new(list, json_pack("{s:s,s:s,s:f}", "model", x->model, "task",
+                                                  x->task, "ms", around_ms(x)));
+    }
+    return list;
 }
 
 static bool usable(double n)
@@ -123,9 +164,12 @@ void rates_count(struct rates *r, const char *device, const json_t *usage)
             x->timed += timed;
             x->timed_ms += column(value, 5, BYTES_MAX) / 1000;
         }
-        if (usable(answered))
-            add_effort(r, key, size, tab + 1, answered, column(value, 2, COUNT_MAX),
-                       column(value, 3, BYTES_MAX));
+        struct effort *y = usable(answered) ? effort_row(r, key, size, tab + 1) : NULL;
+        if (y)
+            add_effort(y, answered, column(value, 2, COUNT_MAX), column(value, 3, BYTES_MAX));
+        if (y && timed > 0 && json_array_size(value) > 6)
+            y->around_ms[y->around_count++ % RATES_AROUND] =
+                column(value, 6, BYTES_MAX) / 1000 / timed;
     }
 }
 

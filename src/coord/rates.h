@@ -18,6 +18,7 @@
 #define RATES_MATTER 0.1   /* per s: a rate below says nothing, it may be one request */
 #define RATES_MAX 4096u    /* rows; what comes on top is not counted */
 #define RATES_EFFORTS 200
+#define RATES_AROUND 31u
 
 struct rate {
     char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX];
@@ -31,6 +32,9 @@ struct rate {
 struct effort {
     char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX];
     double answered, runs, bytes; /* of late: halved at RATES_EFFORTS answers */
+    double
+        around_ms[RATES_AROUND]; /* of late, see rates_around_ms(): a mean per heartbeat, a ring */
+    uint32_t around_count;       /* ever */
 };
 
 struct rates {
@@ -52,6 +56,15 @@ double rates_runs(const struct rates *r, const char *model, const char *task, do
 
 /* Bytes of one request's media, likewise. */
 double rates_bytes(const struct rates *r, const char *model, const char *task, double guess);
+
+/* ms of a request around its runs: what is neither a wait for a lane nor a run nor a transfer but is part
+ * of its latency: reading, decoding and preparing what was sent, handing over, waking up.
+ * The planner's model does not know of it; it is about the same in every placement.  The median of what the
+ * last heartbeats said (one request may have met with a busy machine); 0: not known. */
+double rates_around_ms(const struct rates *r, const char *model, const char *task);
+
+/* [{"model","task","ms"}], of those that are known; NULL: no memory. */
+json_t *rates_around_json(const struct rates *r);
 
 /* Takes the counts since the last tick into the rates; rows that have faded away are dropped. */
 void rates_tick(struct rates *r, int64_t now_ns);

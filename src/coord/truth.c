@@ -84,7 +84,7 @@ json_t *truth_json(const struct coord *c)
 /* Times of one (model, task, gateway) since the last look. */
 struct seen {
     char model[WIRE_NAME_MAX], task[WIRE_NAME_MAX], device[WIRE_ID_MAX];
-    double answers, ms;
+    double answers, ms, around_ms;
 };
 
 struct look {
@@ -194,6 +194,7 @@ static bool collect(struct look *l)
             memcpy(x->device, r->device, sizeof(x->device));
             x->answers = r->timed;
             x->ms = r->timed_ms;
+            x->around_ms = rates_around_ms(&c->rates, x->model, x->task);
         }
         r->timed = r->timed_ms = 0;
     }
@@ -219,7 +220,7 @@ static bool is_class(const struct look *l, uint32_t request, const struct seen *
            strcmp(l->s.devices[r->source], x->device) == 0;
 }
 
-/* Mean over the requests of its class, by their rates; 0: there is none. */
+/* Mean over the requests of its class, by their rates, and what is around them; 0: there is none. */
 static double predicted(const struct look *l, const struct seen *x)
 {
     double ms = 0, rate = 0;
@@ -228,7 +229,7 @@ static double predicted(const struct look *l, const struct seen *x)
             ms += l->in->requests[i].rate_per_s * l->latency_ms[i];
             rate += l->in->requests[i].rate_per_s;
         }
-    return rate > 0 ? ms / rate : 0;
+    return rate > 0 ? ms / rate + x->around_ms : 0;
 }
 
 /* With the lock held: the modules that requests of the class run, where they are. */

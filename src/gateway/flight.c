@@ -26,6 +26,7 @@ struct instance {
     int device; /* index in the table */
     const struct table_module *module;
     double expected_ms;
+    double start_ms, end_ms; /* since the request came */
     bool ok;
     struct err error;
     int to_blame; /* when error is ERR_GONE: the device that is gone, in most cases its own */
@@ -284,13 +285,11 @@ static bool post_call(const struct attempt *a, struct instance *x, const struct 
     return ok;
 }
 
-static void note_span(const struct attempt *a, const struct instance *x, const struct call *m,
-                      double start_ms)
+static void note_span(const struct attempt *a, const struct instance *x, const struct call *m)
 {
     const struct flight *f = a->flight;
-    struct span s = {.attempt = a->number,
-                     .start_ms = start_ms,
-                     .total_ms = clock_ms_since(f->start_ns) - start_ms};
+    struct span s = {
+        .attempt = a->number, .start_ms = x->start_ms, .total_ms = x->end_ms - x->start_ms};
     memcpy(s.call, m->key.call, sizeof(s.call));
     (void)snprintf(s.module, sizeof(s.module), "%s", x->module->name);
     (void)snprintf(s.digest, sizeof(s.digest), "%.12s", x->module->digest.hex);
@@ -324,7 +323,7 @@ static void run_instance(struct attempt *a, struct instance *x)
 {
     struct flight *f = a->flight;
     struct call *m = calloc(1, sizeof(*m));
-    double start = clock_ms_since(f->start_ns);
+    x->start_ms = clock_ms_since(f->start_ns);
     if (!m) {
         err_set(&x->error, ERR_MEMORY, "gateway: no memory");
         atomic_store(&a->failed, true);
@@ -333,7 +332,8 @@ static void run_instance(struct attempt *a, struct instance *x)
     fill_call(a, x, m);
     atomic_fetch_add(&f->gateway->counters.calls, 1);
     x->ok = post_call(a, x, m, &x->answer, &x->error);
-    note_span(a, x, m, start);
+    x->end_ms = clock_ms_since(f->start_ns);
+    note_span(a, x, m);
     call_clear(m);
     free(m);
     note_load(f, x);
@@ -440,6 +440,93 @@ static bool make_answer(const struct attempt *a, json_t **ret, struct err *e)
     return ok;
 }
 
+/* ---- what the planner's model knows of a request's time ------------------------------------------ */
+
+static double sent_ms(const struct attempt *a, int from, int to, double bytes)
+{
+    return from < 0 || to < 0 ? 0 : route_transfer_ms(a->flight->table, from, to, bytes);
+}
+
+/* Of the calls that x takes tensors from, the one that ended last, and their bytes; NULL: of none. */
+static const struct instance *before(const struct attempt *a, const struct instance *x,
+                                     double *bytes)
+{
+    const struct program_call *c = &a->flight->program->calls[x->call];
+    const struct instance *last = NULL;
+    *bytes = 0;
+    for (int i = 0; i < c->input_count; i++) {
+        if (c->inputs[i].media)
+            continue;
+        const struct instance *y = instance_of(a, c->inputs[i].call, x->item);
+        if (!last || y->end_ms > last->end_ms) {
+            last = y;
+            *bytes = (double)c->inputs[i].bytes;
+        }
+    }
+    return last;
+}
+
+/* Transfers of the calls that the answer waited for: from the one that ended last back to the one
+ * that began. */
+static double transfers_ms(const struct attempt *a)
+{
+    const struct instance *x = NULL;
+    int self = self_index(a->flight);
+    for (int i = 0; i < a->count; i++)
+        if (!x || a->list[i].end_ms > x->end_ms)
+            x = &a->list[i];
+    double ms = x ? sent_ms(a, x->device, self, 0) : 0;
+    while (x) {
+        double bytes;
+        const struct instance *y = before(a, x, &bytes);
+        int from[PROGRAM_INPUTS_MAX], count;
+        if (!y)
+            bytes = sources(a, &a->flight->program->calls[x->call], x->item, self, from, &count);
+        ms += sent_ms(a, y ? y->device : self, x->device, bytes);
+        x = y;
+    }
+    return ms;
+}
+
+/* When a call waited for its lane and ran.  What its device does not account for is taken to be
+ * half before and half after. */
+struct busy {
+    double from, to;
+};
+
+static struct busy busy_of(const struct instance *x)
+{
+    const struct call_times *t = &x->answer.times;
+    double ran = t->queue_ms + t->run_ms, told = t->wait_ms + t->prepare_ms + ran + t->deliver_ms;
+    double rest = x->end_ms - x->start_ms - told;
+    double to = x->end_ms - t->deliver_ms - (rest > 0 ? rest / 2 : 0);
+    return (struct busy){to - ran, to};
+}
+
+static int by_start(const void *a, const void *b)
+{
+    const struct busy *x = a, *y = b;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+/* ms in which a call waited for a lane or ran; 0 when there is no memory to say it. */
+static double lanes_ms(const struct attempt *a)
+{
+    double ms = 0, end = 0;
+    struct busy *list = malloc(((size_t)a->count + 1) * sizeof(*list));
+    for (int i = 0; list && i < a->count; i++)
+        list[i] = busy_of(&a->list[i]);
+    if (list)
+        qsort(list, (size_t)a->count, sizeof(*list), by_start);
+    for (int i = 0; list && i < a->count; i++) {
+        double from = list[i].from > end ? list[i].from : end;
+        ms += list[i].to > from ? list[i].to - from : 0;
+        end = list[i].to > end ? list[i].to : end;
+    }
+    free(list);
+    return ms;
+}
+
 enum outcome { DONE, FAILED, AGAIN };
 
 /* What follows from the failure of an attempt.  A module or a device that is not known where the
@@ -473,6 +560,8 @@ static enum outcome fly(struct flight *f, uint32_t number, bool *banned, json_t 
             outcome = judge(f, x, banned, e);
         else
             outcome = make_answer(&a, ret, e) ? DONE : FAILED;
+        if (outcome == DONE)
+            f->modelled_ms = lanes_ms(&a) + transfers_ms(&a);
     } else if (a.unplaced) {
         f->hope_ms = route_hope_ms(f->gateway, f->table, a.unplaced);
     }

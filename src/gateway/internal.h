@@ -45,6 +45,9 @@ int book_model(const struct book *b, const char *name);
 int route_choose(struct gateway *g, const struct table *t, const struct table_module *m,
                  const int *from, int from_count, double bytes, double runs, const bool *banned,
                  struct err *e);
+/* ms that so many bytes take from a device of the table to another, by what was measured of their link;
+ * from < 0: from one that is not in the table. */
+double route_transfer_ms(const struct table *t, int from, int to, double bytes);
 /* For how many ms since it came a request may wait for the module to get a place, by the next table
  * or from a device that comes back: ROUTE_LOAD_MS while places are worked out or it is on its way to
  * one, ROUTE_NOTICE_MS while the coordinator may not have noticed yet that a device is gone, else 0. */
@@ -66,10 +69,12 @@ struct flight {
                           comes for an attempt that has ended for a straggler, and drops it */
     struct trace *trace;
     struct err
-        *lost;       /* the last failure that a device which is gone caused; kept over all tables */
-    int hope_ms;     /* set when it fails: see route_hope_ms() */
-    int runs;        /* set when it is answered: of what is run once per candidate (from the cache:
+        *lost;   /* the last failure that a device which is gone caused; kept over all tables */
+    int hope_ms; /* set when it fails: see route_hope_ms() */
+    int runs;    /* set when it is answered: of what is run once per candidate (from the cache:
                     none) or token */
+    double
+        modelled_ms; /* set when it is answered: of its time, what the planner's model knows of */
     bool from_cache; /* set when it is answered: a cache helped, or another request's run */
 };
 /* *ret: the task's answer, a new reference. */

@@ -10,7 +10,7 @@
 
 #define TIMEOUT_MS_DEFAULT 60000
 /* Tables that a request may try: one that is older than the fleet is not its last word. */
-#define USAGE_COLUMNS 6
+#define USAGE_COLUMNS 7
 #define TABLE_RETRIES 48
 #define RETRY_MS 100 /* and between two looks at the same one, growing by as much */
 #define RETRY_MS_MAX 500
@@ -37,7 +37,7 @@ static void new_id(char *to, size_t size)
     (void)snprintf(to, size, "%016llx%016llx", (unsigned long long)r[0], (unsigned long long)r[1]);
 }
 
-/* Adds to the row [asked, answered, runs, bytes, timed, us] of a task. */
+/* Adds to the row [asked, answered, runs, bytes, timed, us, around] of a task. */
 static void count_usage(struct gateway *g, const char *model, const char *task,
                         const json_int_t more[USAGE_COLUMNS])
 {
@@ -46,7 +46,7 @@ static void count_usage(struct gateway *g, const char *model, const char *task,
     monitor_lock(&g->lock);
     json_t *row = json_object_get(g->usage, key);
     if (!row && json_object_size(g->usage) < WIRE_MODELS_MAX) {
-        row = json_pack("[i,i,i,i,i,i]", 0, 0, 0, 0, 0, 0);
+        row = json_pack("[i,i,i,i,i,i,i]", 0, 0, 0, 0, 0, 0, 0);
         if (json_object_set_new(g->usage, key, row) != 0)
             row = NULL;
     }
@@ -68,8 +68,10 @@ static void count_answered(const struct ask *a, const char *task, const struct f
 {
     bool timed = !f->from_cache && *f->attempt <= 1;
     json_int_t us = (clock_now_ns() - f->start_ns) / 1000;
+    json_int_t around = us - (json_int_t)(f->modelled_ms * 1000);
     count_usage(a->gateway, a->model, task,
-                (json_int_t[]){0, 1, f->runs, query_bytes(&a->request), timed, timed ? us : 0});
+                (json_int_t[]){0, 1, f->runs, query_bytes(&a->request), timed, timed ? us : 0,
+                               timed && around > 0 ? around : 0});
 }
 
 /* One table's worth of attempts.  *known: the version that was tried; *hope_ms: see struct flight. */
@@ -108,7 +110,7 @@ static bool try_table(struct ask *a, struct trace **trace, json_t **ret, uint64_
                            .lost = &a->lost};
         ok = request_fit(&a->request, p, e);
         if (ok && !a->counted) /* what is asked for, also when devices can't keep up with it */
-            count_usage(g, a->model, p->task, (json_int_t[]){1, 0, 0, 0, 0, 0});
+            count_usage(g, a->model, p->task, (json_int_t[]){1, 0, 0, 0, 0, 0, 0});
         a->counted = a->counted || ok;
         ok = ok && flight_run(&f, ret, e);
         if (ok)

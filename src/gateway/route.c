@@ -11,7 +11,7 @@
 #define LINK_MBIT_UNKNOWN 1000.0
 #define SHUNNED_MS 1e6
 
-static double transfer_ms(const struct table *t, int from, int to, double bytes)
+double route_transfer_ms(const struct table *t, int from, int to, double bytes)
 {
     if (from == to)
         return 0;
@@ -25,7 +25,7 @@ static double inputs_ms(const struct table *t, const int *from, int count, int t
 {
     double worst = 0;
     for (int i = 0; i < count; i++) {
-        double ms = transfer_ms(t, from[i], to, bytes / count);
+        double ms = route_transfer_ms(t, from[i], to, bytes / count);
         worst = ms > worst ? ms : worst;
     }
     return worst;

@@ -73,10 +73,12 @@ struct heartbeat {
     uint32_t module_count;
     struct link_report *links; /* owned; those measured since the last heartbeat */
     uint32_t link_count;
-    /* Requests since the last: {"model\ttask": [asked, answered, runs, bytes, timed, us]}, or NULL.
+    /* Requests since the last: {"model\ttask": [asked, answered, runs, bytes, timed, us,
+     * around]}, or NULL.
      * Of the answered ones in all, runs: of the calls made once per candidate (from the cache: none)
      * or per token; bytes: of what was asked about (pictures, sounds, texts; not the candidates).
-     * timed: those none of whose calls came from a cache; us: what they took together. */
+     * timed: those none of whose calls came from a cache; us: what they took together; around: of
+     * that, what is neither a wait for a lane nor a run nor a transfer (coord/rates.h). */
     json_t *usage;
 };
 

@@ -70,6 +70,27 @@ def test_a_wrong_figure_is_measured_again(fleet: Fleet) -> None:
     assert "predicted and measured" in run(BINARY, "plan", "--url", device.public_url).stdout
 
 
+def test_what_is_around_the_runs_is_measured(fleet: Fleet) -> None:
+    """Runs of tens of ms on an emulated device: what else a request takes is far less, and it is said apart."""
+    device = fleet.up("--emulate", "speed=0.02")
+    fleet.add(FOLDER)
+    latencies: list[float] = []
+
+    def asked() -> list[dict]:
+        answer = ask(device, CASE, fresh=True)
+        assert answer.status == 200
+        latencies.append(float(answer.headers["S2M3-Latency-Ms"]))
+        return fleet.get("/s2m3/v1/plan")["around"] if len(latencies) > 9 else []
+
+    until(asked, 60, "a figure")
+    row, = asked()
+    assert (row["model"], row["task"]) == (FOLDER.name, CASE["task"])
+    assert 0 < row["ms"] < min(latencies) / 2, (row, latencies)
+    assert "AROUND" in run(BINARY, "plan", "--url", device.public_url).stdout
+    shown = json.loads(run(BINARY, "plan", "--url", device.public_url, "--json").stdout)
+    assert [r["model"] for r in shown["around"]] == [FOLDER.name]
+
+
 def test_a_figure_unlike_those_of_others_is_measured_again(fleet: Fleet) -> None:
     first = fleet.up()
     fleet.add(FOLDER)

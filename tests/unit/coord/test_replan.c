@@ -339,7 +339,12 @@ static void answers_say_how_much_work_they_were(void **state)
     assert_true(rates_runs(&r, "m", "t", 7) == 5);
     assert_true(rates_bytes(&r, "m", "t", 7) == 1000);
     assert_true(rates_bytes(&r, "m", "u", 7) == 7);
-    assert_true(rates_runs(&r, "m", "u", 7) == 7); /* none was answered */
+    assert_true(rates_runs(&r, "m", "u", 7) == 7);   /* none was answered */
+    assert_true(rates_around_ms(&r, "m", "t") == 0); /* none without a cache's help */
+    usage = json_pack("{s:[i,i,i,i,i,i,i]}", "m\tu", 0, 5, 0, 0, 4, 9000, 2000);
+    rates_count(&r, "dev-1", usage);
+    json_decref(usage);
+    assert_true(rates_around_ms(&r, "m", "u") == 0.5); /* of four, 2 ms */
     usage = json_pack("{s:[i,i,i]}", "m\tt", 0, 100, 1000);
     for (int i = 0; i < 20; i++) /* what was long ago fades */
         rates_count(&r, "dev-2", usage);
