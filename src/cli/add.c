@@ -62,6 +62,7 @@ static bool upload_one(const struct args *a, const struct folder *f, struct fold
                        struct err *e)
 {
     struct packed *p = NULL;
+    struct err changed;
     char *path = text_format("%s/%s", f->root, file->name);
     bool ok = path ? !folder_is_graph(file) || external_pack(path, &p, e)
                    : err_set(e, ERR_MEMORY, "no memory");
@@ -72,6 +73,8 @@ static bool upload_one(const struct args *a, const struct folder *f, struct fold
     file->size = p->size;
     struct upload u = {file->digest.hex, p->size, read_bundle, p};
     ok = fleet_upload(a, &u, e) || err_prefix(e, "%s", file->name);
+    if (!onnx_unchanged(p->model, &changed))
+        ok = err_set(e, changed.code, "%s", changed.text);
     external_free(p);
     return ok;
 }

@@ -250,5 +250,5 @@ bool external_write(const struct onnx *m, const char *folder, struct err *e)
         write_pieces(folder, BUNDLE_WEIGHTS, r.pieces, r.data_count, e) &&
         write_pieces(folder, "module.onnx", r.pieces + r.data_count, r.count - r.data_count, e);
     relocated_clear(&r);
-    return ok;
+    return ok && onnx_unchanged(m, e);
 }

@@ -200,12 +200,12 @@ static bool place_external(struct reader *r, struct gtensor *t, const struct pro
                        "constant '%s': external length %" PRIu64
                        ", its type and dims take %" PRIu64,
                        span_text(t->name, shown), d->length, t->bytes);
-    if (d->offset > f->size || t->bytes > f->size - d->offset)
+    if (d->offset > f->map.size || t->bytes > f->map.size - d->offset)
         return err_set(r->e, ERR_INVALID,
                        "constant '%s': bytes %" PRIu64 " + %" PRIu64 " lie outside of '%s' (%zu)",
-                       span_text(t->name, shown), d->offset, t->bytes, f->name, f->size);
+                       span_text(t->name, shown), d->offset, t->bytes, f->name, f->map.size);
     t->file = file;
-    t->data = f->data ? f->data + d->offset : (const uint8_t *)"";
+    t->data = f->map.data ? f->map.data + d->offset : (const uint8_t *)"";
     return true;
 }
 
@@ -334,7 +334,8 @@ static bool place_strings(struct reader *r, struct gtensor *t, const struct prot
     p = pb_over(d->message);
     while (pb_next(&p, &f) == PB_FIELD)
         if (f.number == TP_STRING) {
-            put_item(t, &at, f.bytes.size, 8);
+            if (!put_item(t, &at, f.bytes.size, 8) || f.bytes.size > t->bytes - at)
+                return broken(r, t, "changes while it is read");
             if (f.bytes.size)
                 memcpy(t->owned + at, f.bytes.data, f.bytes.size);
             at += f.bytes.size;

@@ -13,7 +13,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -39,15 +38,8 @@ static bool map_fd(struct onnx *m, int fd, const char *name, uint64_t max, bool 
     f->name = strdup(name);
     if (!f->name)
         return err_set(e, ERR_MEMORY, "%s: no memory", name);
-    f->size = (size_t)st.st_size;
-    if (f->size) {
-        void *data = mmap(NULL, f->size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (data == MAP_FAILED) {
-            f->size = 0;
-            return err_errno(e, ERR_IO, errno, "mapping %s", name);
-        }
-        f->data = data;
-    }
+    if (!mapping_open(fd, name, &f->map, e))
+        return false;
     *ret = m->files.count - 1;
     return true;
 }
@@ -60,7 +52,7 @@ bool file_map_model(struct onnx *m, struct err *e)
     uint32_t at;
     bool ok = map_fd(m, fd, m->path, ONNX_FILE_MAX, false, &at, e);
     close(fd);
-    if (ok && m->files.items[at].size == 0)
+    if (ok && m->files.items[at].map.size == 0)
         return err_set(e, ERR_INVALID, "%s: is empty", m->path);
     return ok;
 }
@@ -169,7 +161,7 @@ bool file_check_ranges(const struct onnx *m, struct err *e)
         const struct gtensor *t = &m->tensors.items[i];
         if (t->file && t->bytes)
             list[count++] = (struct range){
-                t->file, i, (uint64_t)(t->data - m->files.items[t->file].data), t->bytes};
+                t->file, i, (uint64_t)(t->data - m->files.items[t->file].map.data), t->bytes};
     }
     qsort(list, count, sizeof(*list), by_offset);
     bool ok = true;

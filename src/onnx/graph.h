@@ -15,6 +15,7 @@
  * A node with sub-graphs depends also on the outer values that these use: its captures. */
 #pragma once
 #include "base/digest.h"
+#include "base/mapping.h"
 #include "onnx/onnx.h"
 #include "onnx/pb.h"
 
@@ -149,9 +150,8 @@ struct gopset {
 };
 
 struct gfile {
-    char *name;          /* owned */
-    const uint8_t *data; /* owned mapping */
-    size_t size;
+    char *name; /* owned */
+    struct mapping map;
 };
 
 struct onnx {

@@ -5,7 +5,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 bool onnx_open(const char *path, struct onnx **ret, struct err *e)
 {
@@ -24,11 +23,14 @@ bool onnx_open_with(const char *path, const struct onnx_opener *opener, struct o
         return err_set(e, ERR_MEMORY, "%s: no memory", path);
     }
     /* lists of attributes that hold nothing point here: never NULL */
+    struct err changed;
     bool ok = POOL_ADD(m->ints, 0, 1, "numbers", e) && POOL_ADD(m->floats, 0, 1, "numbers", e) &&
               POOL_ADD(m->spans, 0, 1, "texts", e) && file_map_model(m, e) &&
               ((read_model(&r) && read_ports(m, e) && file_check_ranges(m, e)) ||
                err_prefix(e, "%s", path));
     free(r.captures.items);
+    if (!onnx_unchanged(m, &changed))
+        ok = err_set(e, changed.code, "%s", changed.text);
     if (!ok) {
         onnx_close(m);
         return false;
@@ -37,13 +39,20 @@ bool onnx_open_with(const char *path, const struct onnx_opener *opener, struct o
     return true;
 }
 
+bool onnx_unchanged(const struct onnx *m, struct err *e)
+{
+    for (uint32_t i = 0; i < m->files.count; i++)
+        if (!mapping_check(&m->files.items[i].map, m->files.items[i].name, e))
+            return i > 0 && err_prefix(e, "%s: external data", m->path);
+    return true;
+}
+
 void onnx_close(struct onnx *m)
 {
     if (!m)
         return;
     for (uint32_t i = 0; i < m->files.count; i++) {
-        if (m->files.items[i].size)
-            munmap((void *)(uintptr_t)m->files.items[i].data, m->files.items[i].size);
+        mapping_close(&m->files.items[i].map);
         free(m->files.items[i].name);
     }
     for (uint32_t i = 0; i < m->tensors.count; i++)

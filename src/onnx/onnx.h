@@ -7,9 +7,7 @@
  * in plain files of the same folder, where two constants have all bytes in common or none.
  *
  * Ownership: texts and arrays that are returned belong to the model, until onnx_close().
- * Threads: one model belongs to one thread at a time.
- * Unresolved: a mapped file that another program cuts short while it is read ends the process
- * (SIGBUS); files of the module store are never changed in place. */
+ * Threads: one model belongs to one thread at a time. */
 #pragma once
 #include "tensor/tensor.h"
 
@@ -48,6 +46,10 @@ bool onnx_open_with(const char *path, const struct onnx_opener *opener, struct o
                     struct err *e);
 
 void onnx_close(struct onnx *m); /* NULL is fine */
+
+/* Whether its files are what they were when it was opened.  Sharing and writing ask that themselves
+ * at their end; what else reads constants does so before it believes them.  ERR_IO. */
+bool onnx_unchanged(const struct onnx *m, struct err *e);
 
 /* The graph's inputs (initialisers are not inputs) and outputs, in the file's order. */
 const struct port *onnx_inputs(const struct onnx *m, size_t *count);

@@ -176,7 +176,9 @@ static bool node_edges(struct reader *r, uint32_t node, uint32_t number)
     char shown[2 * SPAN_TEXT_SIZE], who[2 * SPAN_TEXT_SIZE + 8] = "node '";
     struct pb p = pb_over(r->m->nodes.items[node].message);
     struct pb_field f;
-    uint32_t slot = 0, graph = r->m->nodes.items[node].graph;
+    const struct gnode *n = &r->m->nodes.items[node];
+    uint32_t slot = 0, graph = n->graph, before = r->m->refs.count;
+    uint32_t count = number == NP_INPUT ? n->in_count : n->out_count;
     shown_node(&r->m->nodes.items[node], shown);
     memcpy(who + 6, shown, strlen(shown) + 1);
     memcpy(who + strlen(who), "'", 2);
@@ -196,7 +198,7 @@ static bool node_edges(struct reader *r, uint32_t node, uint32_t number)
         if (!add_ref(r, id))
             return false;
     }
-    return true;
+    return count == r->m->refs.count - before || bad_node(r, node, "changes while it is read");
 }
 
 static bool node_attrs(struct reader *r, uint32_t node)
@@ -205,11 +207,11 @@ static bool node_attrs(struct reader *r, uint32_t node)
     uint32_t count = r->m->nodes.items[node].attr_count;
     if (!POOL_ADD(r->m->attrs, count, ONNX_ATTRS_MAX, "attributes", r->e))
         return false;
-    uint32_t at = r->m->attrs.count - count;
+    uint32_t at = r->m->attrs.count - count, end = r->m->attrs.count;
     r->m->nodes.items[node].attr_first = at;
     struct pb p = pb_over(r->m->nodes.items[node].message);
     struct pb_field f;
-    while (pb_next(&p, &f) == PB_FIELD) {
+    while (at < end && pb_next(&p, &f) == PB_FIELD) {
         if (f.number != NP_ATTR)
             continue;
         if (!read_attr(r, node, f.bytes, at))
@@ -316,7 +318,7 @@ static bool read_nodes(struct reader *r, uint32_t graph, uint32_t number)
     if (!messages)
         return err_set(r->e, ERR_MEMORY, "nodes: no memory");
     p = pb_over(message);
-    while (pb_next(&p, &f) == PB_FIELD)
+    while (i < count && pb_next(&p, &f) == PB_FIELD)
         if (f.number == number && f.wire == PB_BYTES)
             messages[i++] = f.bytes;
     bool ok = order_nodes(messages, (uint32_t)count, r->e);
@@ -587,7 +589,7 @@ static bool read_functions(struct reader *r, struct span message, uint64_t count
     uint32_t at = m->functions_first;
     struct pb p = pb_over(message);
     struct pb_field f;
-    while (pb_next(&p, &f) == PB_FIELD)
+    while (at < m->graphs.count && pb_next(&p, &f) == PB_FIELD)
         if (f.number == MP_FUNCTION && !function_head(r, f.bytes, &m->graphs.items[at++]))
             return false;
     m->functions_count = (uint32_t)count;
@@ -600,7 +602,7 @@ static bool read_functions(struct reader *r, struct span message, uint64_t count
 bool read_model(struct reader *r)
 {
     struct onnx *m = r->m;
-    struct span message = {m->files.items[0].data, m->files.items[0].size};
+    struct span message = {m->files.items[0].map.data, m->files.items[0].map.size};
     struct pb p = pb_over(message);
     struct pb_field f;
     enum pb_result got;

@@ -100,7 +100,7 @@ static bool list_outside(struct mover *x)
             x->list[x->count++] =
                 (struct outside){.tensor = i,
                                  .file = t->file,
-                                 .offset = (uint64_t)(t->data - m->files.items[t->file].data),
+                                 .offset = (uint64_t)(t->data - m->files.items[t->file].map.data),
                                  .message = t->message.data};
     }
     uint8_t *kept = calloc((size_t)m->tensors.count + 1, 1);
@@ -261,7 +261,7 @@ static bool put_message(struct mover *x, enum relocate_message kind, struct span
 
 static bool move_all(struct mover *x)
 {
-    const struct gfile *file = &x->m->files.items[0];
+    const struct mapping *file = &x->m->files.items[0].map;
     struct relocated *r = x->r;
     bool changed;
     if (!list_outside(x) || !place_data(x))

@@ -130,6 +130,14 @@ bool share_find(struct onnx *const *models, size_t count, uint64_t min_share, st
     return share_find_as(models, count, &o, ret, e);
 }
 
+static bool unchanged(struct onnx *const *models, size_t count, struct err *e)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!onnx_unchanged(models[i], e))
+            return false;
+    return true;
+}
+
 bool share_find_as(struct onnx *const *models, size_t count, const struct share_options *options,
                    struct share **ret, struct err *e)
 {
@@ -141,10 +149,17 @@ bool share_find_as(struct onnx *const *models, size_t count, const struct share_
     do {
         before[0] = whole;
         before[1] = apart;
-        if (attempt(models, count, options, &whole, &apart, ret, &local))
-            return true;
+        struct share *found;
+        if (attempt(models, count, options, &whole, &apart, &found, &local)) {
+            bool ok = unchanged(models, count, e);
+            if (ok)
+                *ret = found;
+            else
+                share_free(found);
+            return ok;
+        }
     } while (whole != before[0] || apart != before[1]);
-    return err_set(e, local.code, "%s", local.text);
+    return unchanged(models, count, e) && err_set(e, local.code, "%s", local.text);
 }
 
 void share_free(struct share *s)

@@ -179,19 +179,19 @@ static bool write_node(struct writer *w, struct buf *out, uint32_t field, uint32
     bool ok = true;
     while (ok && pb_next(&p, &f) == PB_FIELD) {
         uint32_t id;
-        if (f.number == 1) {
+        if (f.number == 1 && in < n->in_count) {
             id = w->m->refs.items[n->in_first + in++];
             if (id == ONNX_NONE)
                 emit_bytes(&inner, 1, "", 0);
             else
                 name_value(w, &inner, 1, id);
-        } else if (f.number == 2) {
+        } else if (f.number == 2 && made < n->out_count) {
             id = w->m->refs.items[n->out_first + made++];
             if (id == ONNX_NONE)
                 emit_bytes(&inner, 2, "", 0);
             else
                 name_made(w, &inner, 2, id);
-        } else if (f.number == 5) {
+        } else if (f.number == 5 && attr < n->attr_count) {
             ok = write_attr(w, &inner, &w->m->attrs.items[n->attr_first + attr++]);
         } else if (f.number != 6) { /* without its documentation */
             buf_add(&inner, f.start, (size_t)(f.end - f.start));
@@ -238,7 +238,7 @@ static bool write_graph(struct writer *w, struct buf *out, uint32_t field, uint3
     uint32_t node = g->node_first;
     bool ok = true;
     while (ok && pb_next(&p, &f) == PB_FIELD) {
-        if (f.number == GP_NODE)
+        if (f.number == GP_NODE && node < g->node_first + g->node_count)
             ok = write_node(w, &inner, GP_NODE, node++);
         else if (f.number == GP_INIT)
             ok = write_inner_tensor(w, &inner, graph, f.bytes);
@@ -529,7 +529,8 @@ static bool write_main(struct writer *w, struct buf *out)
 static bool write_model(struct writer *w, struct buf *out)
 {
     struct buf graph = BUF_INIT(WRITE_GRAPH_MAX);
-    struct pb p = pb_over((struct span){w->m->files.items[0].data, w->m->files.items[0].size});
+    struct pb p =
+        pb_over((struct span){w->m->files.items[0].map.data, w->m->files.items[0].map.size});
     struct pb_field f;
     /* before IR 4 initialisers had to be inputs as well */
     emit_number(out, 1, (uint64_t)(w->m->ir_version < 4 ? 4 : w->m->ir_version));
@@ -596,7 +597,7 @@ bool module_write(const struct instance *x, const struct wmodel *m,
     char *path = ok ? text_format("%s/module.onnx", folder) : NULL;
     if (ok && !path)
         ok = err_set(e, ERR_MEMORY, "module: no memory");
-    ok = ok && file_write_atomic(path, out.data, out.size, 0600, e);
+    ok = ok && onnx_unchanged(w.m, e) && file_write_atomic(path, out.data, out.size, 0600, e);
     free(path);
     buf_clear(&out);
     free(w.port);

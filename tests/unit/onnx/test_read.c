@@ -6,11 +6,14 @@
 
 #include <cmocka.h>
 
+#include "base/file.h"
 #include "libgolden.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void says_its_ports(void **state)
@@ -149,6 +152,42 @@ static void external_data_must_be_a_file_of_its_own(void **state)
     rmdir(folder);
 }
 
+/* A data file that is cut short or written to while the model is open is an error of what reads it;
+ * the process lives. */
+static void says_that_a_file_changed_under_it(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/s2m3-onnx-XXXXXX", model[64], data[64];
+    assert_non_null(mkdtemp(folder));
+    (void)snprintf(model, sizeof(model), "%s/m.onnx", folder);
+    (void)snprintf(data, sizeof(data), "%s/form_external.bin", folder);
+    for (int how = 0; how < 4; how++) {
+        struct onnx *m = NULL;
+        struct share *s = NULL;
+        struct err e = {0};
+        copy_file(golden("small", "form_external.onnx"), model);
+        copy_file(golden("small", "form_external.bin"), data);
+        assert_true(onnx_open(model, &m, &e));
+        if (how % 2)
+            assert_true(share_find(&m, 1, 0, &s, &e));
+        int fd = open(data, O_WRONLY | O_CLOEXEC);
+        assert_true(fd >= 0);
+        if (how < 2)
+            assert_int_equal(ftruncate(fd, 0), 0);
+        else
+            assert_int_equal(write(fd, "changed", 7), 7);
+        assert_int_equal(futimens(fd, (struct timespec[2]){{.tv_sec = 1}, {.tv_sec = 1}}), 0);
+        close(fd);
+        assert_false(s ? share_write(s, 0, folder, &e) : share_find(&m, 1, 0, &s, &e));
+        assert_int_equal(e.code, ERR_IO);
+        assert_non_null(strstr(e.text, how == 2 || how == 3 ? "was changed" : "was cut short"));
+        assert_non_null(strstr(e.text, "form_external.bin"));
+        share_free(s);
+        onnx_close(m);
+    }
+    assert_true(file_remove_tree(folder, NULL));
+}
+
 /* Every file cut at every length is refused or read, without a crash. */
 static void survives_being_cut(void **state)
 {
@@ -182,6 +221,7 @@ int main(void)
         cmocka_unit_test(weighs_each_content_once),
         cmocka_unit_test(refuses_what_is_broken),
         cmocka_unit_test(external_data_must_be_a_file_of_its_own),
+        cmocka_unit_test(says_that_a_file_changed_under_it),
         cmocka_unit_test(survives_being_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
