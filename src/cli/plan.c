@@ -327,6 +327,10 @@ static void print_requests(const struct plan_instance *in, const struct plan_res
     if (f)
         printf("MS: waits, runs and transfers, predicted; AROUND: what else is part of a request "
                "(reading,\npreparing, handing over), measured\n");
+}
+
+static void print_paths(const struct plan_instance *in, const struct plan_result *r)
+{
     for (uint32_t q = 0; r->path && q < in->request_count; q++)
         printf("%s%s: %s\n", q == 0 ? "\nwhat each request waits for:\n" : "",
                in->models[in->requests[q].model].name, r->path[q]);
@@ -357,6 +361,7 @@ static void print_result(const struct plan_instance *in, const struct plan_resul
     if (in->request_count > 0) {
         printf("\n");
         print_requests(in, r, f);
+        print_paths(in, r);
     }
 }
 
@@ -488,6 +493,11 @@ static void print_changed(const struct wish *w, const json_t *compared, const st
                           const json_t *roi)
 {
     print_compared(compared);
+    if (after->r.reason) {
+        printf("\nafterwards:\n");
+        print_modules(after->in, &after->r);
+        print_paths(after->in, &after->r);
+    }
     print_unprotected(after->in, &after->r);
     print_overloaded(w);
     if (roi)
@@ -507,7 +517,8 @@ static int run_changed(struct wish *w, json_t *root, const struct solved *before
         json_array_append_new(changes, json_string(w->changes[i]));
     }
     after = (struct solved){0};
-    ok = ok && solve(w, root, false, clock_now_ns(), &after, &code, &e);
+    ok = ok && (solve(w, root, false, clock_now_ns(), &after, &code, &e) ||
+                err_prefix(&e, w->change_count > 0 ? "after the change" : "planned anew"));
     json_t *answer = ok ? answer_json(&after, start) : NULL, *roi = NULL;
     if (ok && w->prices && !plan_roi(w->prices, root, answer, &roi, &e)) {
         ok = false;

@@ -128,13 +128,27 @@ static double rates(const json_t *instance)
     return sum * SECONDS_PER_MONTH;
 }
 
+/* What a module takes in the cloud is known by its gflop only. */
+static bool all_have_gflop(const json_t *instance, struct err *e)
+{
+    const json_t *modules = json_object_get(instance, "modules");
+    for (size_t i = 0; i < json_array_size(modules); i++) {
+        const json_t *m = json_array_get(modules, i);
+        if (!json_object_get(m, "gflop"))
+            return err_set(e, ERR_INVALID,
+                           "cloud: module '%.100s' has no gflop: what it takes there is not known",
+                           json_string_value(json_object_get(m, "name")));
+    }
+    return true;
+}
+
 /* The instance with one more device of its speed and link that holds everything. */
 static bool cloud_time(const json_t *instance, const json_t *cloud, double *ret, struct err *e)
 {
     double gflops, latency, mbit;
     if (!json_need_num(cloud, "cloud", "gflops", 1e-9, 1e12, &gflops, e) ||
         !json_need_num(cloud, "cloud", "latency_ms", 0, 1e9, &latency, e) ||
-        !json_need_num(cloud, "cloud", "mbit", 1e-9, 1e9, &mbit, e))
+        !json_need_num(cloud, "cloud", "mbit", 1e-9, 1e9, &mbit, e) || !all_have_gflop(instance, e))
         return false;
     json_t *o = json_deep_copy(instance), *pins = json_object(), *answer = NULL;
     json_t *devices = json_object_get(o, "devices"), *modules = json_object_get(o, "modules");

@@ -372,6 +372,9 @@ static bool read_shorthand(struct reader *r, struct plan_model *m, const json_t 
     if (head && !json_is_null(head) && json_string_length(head) == 0)
         return err_set(r->e, ERR_INVALID, "%s: head is neither a module's name nor null", what);
     bool has_head = json_is_string(head);
+    if (!has_head && !json_object_get(o, "encoders"))
+        return err_set(r->e, ERR_INVALID, "%s: no calls: neither calls nor encoders nor head",
+                       what);
     if (!list(o, what, "encoders", has_head ? 0 : 1, PLAN_CALLS_MAX - 1, &encoders, &count, r->e) ||
         !make_calls(r, m, (size_t)count + 1, count))
         return false;

@@ -86,7 +86,6 @@ static int compare_falling(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-/* For each depth of the search, whose modules are placed in this order: the largest sizes to come. */
 static bool modules_alike(const struct search *s, uint32_t a, uint32_t b)
 {
     const struct plan_instance *in = s->in;

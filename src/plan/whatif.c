@@ -175,8 +175,8 @@ static bool move_sources(const json_t *requests, const char *from, const char *t
     }
     return found == 0 || to ||
            err_set(e, ERR_INVALID,
-                   "what-if: %zu requests come from '%.100s': say from where instead (to=DEVICE)",
-                   found, from);
+                   "what-if: requests come from '%.100s' (%zu): say from where instead (to=DEVICE)",
+                   from, found);
 }
 
 static bool remove_device(json_t *o, struct words *w, struct err *e)
@@ -208,6 +208,12 @@ static bool set_link(json_t *o, struct words *w, struct err *e)
     json_t *links = links_of(o), *link = NULL;
     if (!a || !b)
         return err_set(e, ERR_INVALID, "what-if: link needs two devices");
+    const json_t *devices = json_object_get(o, "devices");
+    if (!named(devices, a) || !named(devices, b))
+        return err_set(e, ERR_INVALID, "what-if: link: there is no device '%.100s'",
+                       named(devices, a) ? b : a);
+    if (strcmp(a, b) == 0)
+        return err_set(e, ERR_INVALID, "what-if: link: '%.100s' needs none to itself", a);
     for (size_t i = 0; i < json_array_size(links); i++) {
         json_t *l = json_array_get(links, i);
         if ((is_text(l, "a", a) && is_text(l, "b", b)) ||

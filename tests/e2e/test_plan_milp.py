@@ -325,6 +325,11 @@ def test_what_if_shows_both() -> None:
     done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--what-if", "add-device name=b memory=1K like=a", "--what-if", "remove-device a to=b"],
                           input=json.dumps(wish), capture_output=True, text=True, timeout=60, check=True)
     assert "BEFORE" in done.stdout and "what would move:\nv: a -> b\n" in done.stdout
+    done = subprocess.run([BINARY, "plan", "--instance", "/dev/stdin", "--explain", "--what-if", "add-device name=b memory=1K like=a", "--what-if",
+                           "remove-device a to=b"], input=json.dumps(wish), capture_output=True, text=True, timeout=60, check=True)
+    assert "m: b -> v on b (ran 2 ms) -> answer" in done.stdout and "the only device" in done.stdout
+    error = plan({**wish, "devices": [*wish["devices"], {"name": "b", "memory_bytes": 1}]}, "--what-if", "remove-device a to=b", code=1)["error"]
+    assert error["code"] == "nofit" and error["message"].startswith("after the change: ")
 
 
 def test_roi(tmp_path: Path) -> None:
@@ -338,6 +343,7 @@ def test_roi(tmp_path: Path) -> None:
     assert roi["cloud"]["cost_per_month"] == pytest.approx(50)
     assert roi["cloud"]["value_ms"] == pytest.approx(10 + 1 + 10)
     assert roi["break_even_months"] == pytest.approx(100 / (50 - power))
+    assert "'v' has no gflop" in plan(GOOD, "--roi", str(prices), code=1)["error"]["message"]
     text = prices.read_text()
     wish = ("--roi", str(prices), "--what-if", "add-device name=b memory=1K like=a")
     assert "'b'" in plan(instance, *wish, code=1)["error"]["message"]

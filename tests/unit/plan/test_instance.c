@@ -29,6 +29,7 @@ struct row {
 static const struct row refused[] = {
     {"[]", "not an object"},
     {"{" DEVICES REST ",\"colour\":1}", "'colour'"},
+    {"{" DEVICES "," MODULES ",\"models\":[{\"name\":\"m\"}]}", "neither calls nor encoders"},
     {"{" DEVICES REST ",\"objective\":\"speed\"}", "objective"},
     {"{" DEVICES REST ",\"replicas\":1}", "replicas"},
     {"{\"devices\":[]" REST "}", "devices"},
