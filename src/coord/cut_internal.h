@@ -9,6 +9,7 @@ struct cut_group {
     struct digest digest;          /* a name for it, unique in the model */
     struct port *inputs, *outputs; /* owned */
     int input_count, output_count;
+    double scale; /* as in task/model.h */
 };
 
 struct cut_model {

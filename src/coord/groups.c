@@ -85,6 +85,8 @@ static bool one_group(struct cut_model *m, int file, const struct reach *reach, 
         if (!done[i] && same_kind(&reach[i], &reach[first], outputs[i].name, outputs[first].name)) {
             done[i] = true;
             g->outputs[g->output_count++] = outputs[i];
+            if (g->scale <= 0)
+                (void)onnx_scale(m->source->files[file].onnx, outputs[i].name, &g->scale);
         }
     return true;
 }
@@ -125,7 +127,8 @@ bool cut_make_groups(struct cut *c, struct cut_model *m, struct err *e)
                                             .inputs = g->inputs,
                                             .outputs = g->outputs,
                                             .input_count = g->input_count,
-                                            .output_count = g->output_count};
+                                            .output_count = g->output_count,
+                                            .scale = g->scale};
     }
     return true;
 }

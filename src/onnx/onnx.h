@@ -80,6 +80,10 @@ struct onnx_dim {
  * dim is 1, others get a plain guess.  Negative when a needed shape can't be worked out. */
 double onnx_flops(const struct onnx *m, const struct onnx_dim *dims, size_t count);
 
+/* The factor of a main graph's output that is a product of two computed vectors, times one number
+ * (logits_per_image of a CLIP); false: the output is not of that form. */
+bool onnx_scale(const struct onnx *m, const char *output, double *ret);
+
 /* Whether the first dim of every input and output is dynamic and, where named, by one name. */
 bool onnx_batchable(const struct onnx *m);
 

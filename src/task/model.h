@@ -24,7 +24,9 @@
  * "hypothesis_template":text with {}, "logit_scale":number (the factor of cosines),
  * "connections":{"GRAPH.INPUT":"GRAPH.OUTPUT"}}; GRAPH is a file name without .onnx.
  *
- * Unresolved: config.json of CLIP-like models holds what the scale was at the start of training
+ * The factor of cosines is that of the graph that gives scores of both media (model_graph.scale).
+ *
+ * Unresolved: config.json of CLIP-like models holds what the factor was at the start of training
  * (logit_scale_init_value), and the trained one is in no graph when the encoders are exported
  * alone: such a model should say "logit_scale".  Masks that a processor names otherwise are
  * refused.  Sequence outputs without a vector (mean pooling) are no feature-extraction.
@@ -45,6 +47,7 @@ struct model_graph {
     struct digest digest;
     const struct port *inputs, *outputs; /* borrowed */
     int input_count, output_count;
+    double scale; /* of scores that are a product of two vectors, as the graph has it; 0: none */
 };
 
 struct model_file {

@@ -408,13 +408,31 @@ static bool text_program(struct deduction *d, int graph)
 
 /* ---- similarity ----------------------------------------------------------------------------- */
 
-/* The factor of cosines: s2m3.json says it plainly, config.json as a logarithm. */
-static double scale_of(const struct deduction *d)
+static bool takes_all(const struct model_graph *g, const struct model_graph *of)
+{
+    for (int i = 0; i < of->input_count; i++) {
+        bool found = false;
+        for (int k = 0; k < g->input_count; k++)
+            found = found || strcmp(g->inputs[k].name, of->inputs[i].name) == 0;
+        if (!found)
+            return false;
+    }
+    return true;
+}
+
+/* The factor of cosines: s2m3.json says it plainly; a graph of both may have it, as trained;
+ * config.json has what it was before training, as a logarithm. */
+static double scale_of(const struct deduction *d, int query, int other)
 {
     const json_t *given = json_object_get(d->hints, "logit_scale");
     const json_t *log_scale = json_object_get(d->config, "logit_scale_init_value");
+    const struct model_graph *graphs = d->source->graphs;
     if (given)
         return json_number_value(given);
+    for (int g = 0; g < d->source->graph_count; g++)
+        if (graphs[g].scale > 0 && graphs[g].scale <= MODEL_SCALE_MAX &&
+            takes_all(&graphs[g], &graphs[query]) && takes_all(&graphs[g], &graphs[other]))
+            return graphs[g].scale;
     double s = json_is_number(log_scale) ? exp(json_number_value(log_scale)) : 100.0;
     return isfinite(s) && s <= MODEL_SCALE_MAX ? s : 100.0;
 }
@@ -465,7 +483,7 @@ static bool similarity_program(struct deduction *d, const struct similarity_row 
     int each = call < 0 ? -1 : add_call(&b, other, true);
     struct program_answer *a = &b.program->answer;
     *a = (struct program_answer){.kind = ANSWER_SIMILARITY, .call = call, .other = each};
-    a->scale = scale_of(d);
+    a->scale = scale_of(d, query, other);
     a->rank = row->rank;
     copy_name(a->output, result_port(d, query));
     copy_name(a->other_output, result_port(d, other));

@@ -134,6 +134,24 @@ static void alone_a_model_is_cut_by_modality_only(void **state)
     unload(model);
 }
 
+/* A config.json that says what the scale was before training; the graph has it as trained. */
+static void scores_have_the_scale_of_the_graph(void **state)
+{
+    (void)state;
+    static const char before[] = "{\"logit_scale_init_value\": 1.0}";
+    struct loaded *model = load("garment-search", whole);
+    model->source.model.config.text = before;
+    model->source.model.config.size = sizeof(before) - 1;
+    struct cut *c = cut(&model, 1);
+    json_t *o = cut_model_json(c, 0), *programs = json_object_get(o, "programs");
+    const json_t *answer = json_object_get(json_array_get(programs, 0), "answer");
+    assert_string_equal(json_string_value(json_object_get(answer, "kind")), "similarity");
+    assert_float_equal(json_number_value(json_object_get(answer, "scale")), 22.5907, 0.001);
+    json_decref(o);
+    cut_free(c);
+    unload(model);
+}
+
 static void a_decoder_stays_whole(void **state)
 {
     (void)state;
@@ -176,6 +194,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(towers_are_shared_and_heads_are_not),
         cmocka_unit_test(alone_a_model_is_cut_by_modality_only),
+        cmocka_unit_test(scores_have_the_scale_of_the_graph),
         cmocka_unit_test(a_decoder_stays_whole),
         cmocka_unit_test(the_check_asks_for_every_output),
     };
