@@ -4,11 +4,10 @@
 #include "base/clock.h"
 
 #include <malloc.h>
-#include <stdbool.h>
 #include <time.h>
 
 #define HEAPS 1
-#define WORK_MS 20  /* of the processor's time: less leaves nothing behind that is worth a look */
+#define WORK_MS 5   /* of the processor's time: less leaves little behind */
 #define REST_PART 8 /* worked for less than this part of the time between two looks: at rest */
 
 void heap_setup(void)
@@ -29,14 +28,17 @@ static int64_t worked_ns(void)
     return (int64_t)t.tv_sec * NS_PER_S + t.tv_nsec;
 }
 
-void heap_watch_look(struct heap_watch *w)
+bool heap_watch_look(struct heap_watch *w)
 {
     int64_t now = clock_now_ns(), worked = worked_ns();
     bool rests = worked - w->worked_ns < (now - w->look_ns) / REST_PART;
     w->look_ns = now;
     w->worked_ns = worked;
-    if (!rests || worked - w->given_ns < WORK_MS * NS_PER_MS)
-        return;
+    return rests && worked - w->given_ns >= WORK_MS * NS_PER_MS;
+}
+
+void heap_watch_give(struct heap_watch *w)
+{
     heap_give_back();
     w->given_ns = worked_ns();
 }

@@ -4,6 +4,7 @@
  * (malloc_trim() looks at the rest only): tens of MiB in a process of many short-lived threads.  With
  * one heap for all it does.  Small blocks come from each thread's own cache all the same. */
 #pragma once
+#include <stdbool.h>
 #include <stdint.h>
 
 /* One heap for all threads.  Before the first of them starts. */
@@ -19,5 +20,7 @@ struct heap_watch {
         given_ns; /* last look; the processor's time then, and when it gave */
 };
 
-/* Gives back once the process has worked since it last did, and has rested since the last look. */
-void heap_watch_look(struct heap_watch *w);
+/* Looks.  True: the process has worked since it last gave back, and has rested since the last look:
+ * the moment to let go of what is kept for the next time, and then to give back. */
+bool heap_watch_look(struct heap_watch *w);
+void heap_watch_give(struct heap_watch *w);

@@ -102,11 +102,11 @@ void net_client_close(struct net_client *c)
     free(c);
 }
 
-void net_client_forget(struct net_client *c, const char *url)
+void net_client_forget(struct net_client *c, const char *url, int64_t idle_ms)
 {
     struct target t;
     if (target_parse(url, NULL, 0, &t, NULL))
-        drop_idle(c, t.origin, CLOCK_NEVER);
+        drop_idle(c, t.origin, idle_ms > 0 ? clock_now_ns() - idle_ms * NS_PER_MS : CLOCK_NEVER);
 }
 
 static unsigned bucket_of(const struct target *t)

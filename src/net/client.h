@@ -44,8 +44,9 @@ bool net_client_open(const struct net_client_options *options, struct net_client
                      struct err *e);
 void net_client_close(struct net_client *c); /* no call may be under way; accepts NULL */
 
-/* Drops the idle connections to a peer that is known to be gone; url as in calls. */
-void net_client_forget(struct net_client *c, const char *url);
+/* Drops the connections to a peer that have been idle for so long: 0, because it is known to be gone;
+ * or earlier than those to others, because a new one costs little.  url as in calls. */
+void net_client_forget(struct net_client *c, const char *url, int64_t idle_ms);
 
 /* Flags of a call. */
 #define NET_CALL_ONCE                                                                              \

@@ -82,7 +82,7 @@ bool node_side_file(void *node, const char *digest, char **ret, size_t *size, st
 bool node_run(struct node *n, struct held_module *m, const struct named_tensor *inputs, int count,
               int64_t deadline_ns, struct cancel *cancel, struct result *ret,
               struct call_times *times, struct err *e);
-/* call.c */
+/* call.c: those kept for the next calls. */
 void node_free_works(struct node *n);
 void node_handle_call(struct net_request *r, void *node);
 void node_handle_deliver(struct net_request *r, void *node);

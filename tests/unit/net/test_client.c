@@ -45,8 +45,12 @@ static void test_connections_are_kept(void **state)
     net_server_counts(f.server, &counts);
     assert_int_equal(counts.accepted, 1);
     assert_int_equal(counts.requests, 50);
-    net_client_forget(f.client, f.base);
+    net_client_forget(f.client, f.base, 600000); /* none has been idle for so long */
     struct net_answer a = fixture_call(&f, "GET", "/ping", NULL, 0);
+    assert_true(a.reused);
+    net_answer_clear(&a);
+    net_client_forget(f.client, f.base, 0);
+    a = fixture_call(&f, "GET", "/ping", NULL, 0);
     assert_false(a.reused);
     net_answer_clear(&a);
     fixture_stop(&f);
@@ -407,7 +411,7 @@ static void test_once_is_never_repeated(void **state)
     struct net_call call = {.url = url, .method = "POST"};
     assert_true(net_call(c, &call, &a, &e));
     net_answer_clear(&a);
-    net_client_forget(c, url); /* the peer's first connection ends here */
+    net_client_forget(c, url, 0); /* the peer's first connection ends here */
     call.flags = NET_CALL_ONCE;
     assert_false(net_call(c, &call, &a, &e));
     assert_int_equal(e.code, ERR_GONE);
