@@ -16,14 +16,37 @@
 #define MOVE_DISCOUNT 64u
 #define MOVED_PART 8u
 #define SPATIAL_PART 4u
+#define TURNED_PART 2u
+
+/* Whether the runtime makes one node, with sums in another order, of what makes a value and what
+ * uses it: of a convolution, of both sides of an Add behind it, and an activation behind these. */
+static bool fuses_on(const struct work *w, uint32_t cls)
+{
+    static const char *const acts[] = {"Relu", "LeakyRelu",   "Sigmoid",
+                                       "Tanh", "HardSigmoid", "Clip"};
+    const struct wclass *c = &w->classes.items[cls];
+    bool sums = c->adds_conv || class_is(w, cls, "Conv");
+    for (uint32_t k = 0; k < c->edge_count; k++) {
+        uint32_t to = w->edges.items[c->edge_first + k].to;
+        if (w->classes.items[to].adds_conv)
+            return true;
+        for (size_t i = 0; sums && i < sizeof(acts) / sizeof(*acts); i++)
+            if (class_is(w, to, acts[i]))
+                return true;
+    }
+    return false;
+}
 
 uint64_t work_crossing(const struct work *w, uint32_t cls)
 {
     static const char *const moves[] = {"Transpose", "Reshape", "Unsqueeze", "Squeeze",
                                         "Expand",    "Cast",    "Flatten"};
+    /* they fuse with what uses them; a Transpose is moved far into it, and sums take another order */
     for (size_t i = 0; cls != ONNX_NONE && i < sizeof(moves) / sizeof(*moves); i++)
         if (class_is(w, cls, moves[i]))
-            return w->crossing + w->crossing / MOVED_PART; /* it fuses with what uses it */
+            return w->crossing + w->crossing / (i == 0 ? TURNED_PART : MOVED_PART);
+    if (cls != ONNX_NONE && fuses_on(w, cls))
+        return CROSSING_NEVER;
     if (cls != ONNX_NONE && w->classes.items[cls].spatial)
         return w->crossing + w->crossing / SPATIAL_PART; /* layouts would turn there and back */
     return w->crossing;

@@ -318,6 +318,11 @@ bool work_edges(struct work *w, bool *ret_cycle)
         if (!model_edges(w, &w->models[i]))
             return false;
     unique_edges(w);
+    for (uint32_t i = 0; i < w->edges.count; i++)
+        if (class_is(w, w->edges.items[i].from, "Conv") &&
+            class_is(w, w->edges.items[i].to, "Add") &&
+            w->classes.items[w->edges.items[i].to].spatial)
+            w->classes.items[w->edges.items[i].to].adds_conv = true;
     uint32_t *missing = calloc(w->classes.count + 1, sizeof(*missing));
     free(w->sorted);
     w->sorted = calloc(w->classes.count + 1, sizeof(*w->sorted));

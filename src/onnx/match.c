@@ -317,8 +317,8 @@ static bool place_ports(struct attempt *t, uint32_t *ret)
             uint32_t v = t->a->g->edges.items[x->out_first + k];
             if (!side[n.of_node[node]] || side[n.of_value[v]])
                 continue;
-            possible =
-                cost(t, v) < FLOW_INF && set_port(t, v, t->b->g->edges.items[y->out_first + k]);
+            possible = cost(t, v) < CROSSING_NEVER &&
+                       set_port(t, v, t->b->g->edges.items[y->out_first + k]);
             ++*ret;
         }
     }
@@ -326,7 +326,7 @@ static bool place_ports(struct attempt *t, uint32_t *ret)
         const struct frontier *f = &t->ends.items[i];
         if (!f->b || side[n.of_value[f->a]])
             continue;
-        possible = end_cost(t, f) < FLOW_INF && set_port(t, f->a, f->b);
+        possible = end_cost(t, f) < CROSSING_NEVER && set_port(t, f->a, f->b);
         ++*ret;
     }
     if (!possible)

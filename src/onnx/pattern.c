@@ -7,6 +7,8 @@
  *
  * becomes one LayerNormalization(x, scale, bias) at the place of the last Add.  ONNX Runtime makes
  * the same node of it (level "extended" and "all"), so the answers are those of the whole model.
+ * Not so right behind a Transpose: where another Transpose follows, that is moved into the nine
+ * before, which stay nine, and the last bits are others.  There it becomes a node of its own kind.
  *
  * The GELU that exporters before operator set 20 write as five nodes,
  *
@@ -153,8 +155,11 @@ static bool replace(struct fgraph *g, struct fnode *const *parts, uint32_t count
 static bool replace_norm(struct fgraph *g, const struct norm *n, struct err *e)
 {
     uint32_t sig, in[3] = {n->x, n->scale, n->bias};
-    return signature_plain(g, SPAN_LIT("LayerNormalization"), &n->epsilon, &sig, e) &&
-           replace(g, n->parts, 9, sig, in, 3, e);
+    const struct fvalue *x = &g->values.items[n->x];
+    struct span op = x->kind == FV_NODE && is_op(g, &g->nodes.items[x->index], "Transpose")
+                         ? SPAN_LIT("nine nodes of a layer norm behind a Transpose")
+                         : SPAN_LIT("LayerNormalization");
+    return signature_plain(g, op, &n->epsilon, &sig, e) && replace(g, n->parts, 9, sig, in, 3, e);
 }
 
 /* ---- GELU ---- */

@@ -39,8 +39,9 @@ struct wclass {
     uint64_t weight;            /* bytes of its constants */
     bool depends;               /* on the content of an input */
     bool light, copied, output; /* output: of a model */
-    bool spatial; /* makes a picture (rank 4 and more): convolutions have layouts of their own */
-    bool ported;  /* a token stands on one of its values */
+    bool spatial;   /* makes a picture (rank 4 and more): convolutions have layouts of their own */
+    bool adds_conv; /* an Add of a picture that a convolution makes */
+    bool ported;    /* a token stands on one of its values */
     uint64_t colour;
     uint32_t order; /* topological */
     uint32_t region;
@@ -96,7 +97,9 @@ uint64_t work_gain(const struct work *w);
 uint64_t value_code(const struct work *w, const struct wmodel *m,
                     uint32_t value); /* after tokens */
 
-/* cut.c: what it costs that a value of a class crosses; cls ONNX_NONE: an input. */
+/* cut.c: what it costs that a value of a class crosses; cls ONNX_NONE: an input.  CROSSING_NEVER:
+ * bits would be others. */
+#define CROSSING_NEVER ((uint64_t)1 << 48) /* more than all weights */
 uint64_t work_crossing(const struct work *w, uint32_t cls);
 
 bool work_model_init(struct work *w, struct wmodel *m); /* share.c: all but its graph */

@@ -594,6 +594,22 @@ def traps() -> None:
     for name, how in [("axis", {"axis": 1}), ("power", {"power": 3}), ("turned", {"turned": True}), ("other", {"other": True}),
                       ("scale", {"scale": 6})]:
         trap(f"nine_{name}", norm_of, lambda n, how=how: norm_of(n, **how))
+    def residual(n: Net, seed: int) -> str:
+        """Two blocks; the runtime adds to a convolution's sums where both are in one module."""
+        def conv(y: str, seed: int, width: int = 16) -> str:
+            return n.add("Conv", y, n.const(weight(seed, 16, width, 3, 3)), n.const(weight(seed + 1, 16)), pads=[1] * 4)
+        y = n.add("Relu", conv("x", 20, 3))
+        for first, second in ((22, 24), (26, seed)):
+            y = n.add("Relu", n.add("Add", conv(n.add("Relu", conv(y, first)), second), y))
+        return y
+    trap("conv_added", lambda n: residual(n, 28), lambda n: residual(n, 30), x=pixels)
+
+    def between(n: Net, norm) -> str:
+        """A norm between two Transposes: the runtime moves the first one through nine nodes to the other."""
+        y = norm(n, n.add("Transpose", n.add("MatMul", "x", n.const(weight(9, 8, 5))), perm=[0, 2, 1]), 1, 1e-5)
+        return n.add("Relu", n.add("Transpose", y, perm=[0, 2, 1]))
+    trap("nine_behind", lambda n: between(n, Net.norm), lambda n: between(n, Net.norm_nine), opsets=(17, 13),
+         x={"x": ["batch", D, 8]})
     for name, how in [("variance", {"variance": 1.5}), ("between", {"relu": True}), ("twice", {"twice": True})]:
         trap(f"batch_{name}", conv_of, lambda n, how=how: conv_of(n, **how), x=pixels)
     for name, op, first, second in [
