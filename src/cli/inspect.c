@@ -353,8 +353,8 @@ static bool near_text(const struct inspection *x, const struct share_near *n, ch
     else if (n->kind == SHARE_NEAR_ROUNDING)
         (void)snprintf(ret, size, "`%s` %s (those of `%s`)", two, n->why, one);
     else
-        (void)snprintf(ret, size, "`%s` and `%s` have %u more tensors in common (%s): %s", one, two,
-                       n->tensors, bytes, n->why);
+        (void)snprintf(ret, size, "`%s` and `%s` have %u more tensor%s in common (%s): %s", one,
+                       two, n->tensors, n->tensors == 1 ? "" : "s", bytes, n->why);
     return true;
 }
 

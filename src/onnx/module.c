@@ -152,8 +152,17 @@ static uint32_t modalities_of(const struct builder *b, const struct instance *x)
     return kinds ? kinds : tensors & SHARE_TENSOR;
 }
 
+static bool answers(const struct wmodel *m, const struct instance *x)
+{
+    for (uint32_t i = 0; i < x->outputs.count; i++)
+        for (uint32_t k = 0; k < m->g->m->output_count; k++)
+            if (m->g->outputs[k] == x->outputs.items[i])
+                return true;
+    return false;
+}
+
 /* Decoder: words come in beside results of others (or a cache); encoder: only what the user gives,
- * of one kind; head: results of others. */
+ * of one kind; head: results of others come in and an output of the model goes out. */
 static enum share_role role_of(const struct builder *b, const struct instance *x)
 {
     const struct wmodel *m = &b->w->models[x->model];
@@ -173,7 +182,7 @@ static enum share_role role_of(const struct builder *b, const struct instance *x
         return SHARE_DECODER;
     uint32_t kinds = modalities_of(b, x);
     if (results)
-        return SHARE_HEAD;
+        return answers(m, x) ? SHARE_HEAD : SHARE_OTHER;
     return given && (kinds & (kinds - 1)) == 0 ? SHARE_ENCODER : SHARE_OTHER;
 }
 

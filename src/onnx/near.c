@@ -251,6 +251,14 @@ static bool add_near(struct near *n, const struct share_near *near)
     return true;
 }
 
+/* One number all over (a bias as it is made): that two models have it says nothing. */
+static bool is_fill(const struct fconst *c)
+{
+    size_t item = c->count ? (size_t)(c->bytes / c->count) : 0;
+    return c->data && item && c->bytes > item &&
+           memcmp(c->data, c->data + item, (size_t)c->bytes - item) == 0;
+}
+
 static bool same_weights(struct near *n, uint32_t x, uint32_t y)
 {
     struct share_near near = {.models = {x, y}, .kind = SHARE_NEAR_FORM};
@@ -258,7 +266,8 @@ static bool same_weights(struct near *n, uint32_t x, uint32_t y)
     uint32_t first = ONNX_NONE;
     for (uint32_t i = 0; i < n->w->known.consts.count; i++) {
         const struct fconst *c = &n->w->known.consts.items[i];
-        if ((n->users[i] & both) != both || (n->shared[i] & both) == both || c->bytes < NEAR_MIN)
+        if ((n->users[i] & both) != both || (n->shared[i] & both) == both || c->bytes < NEAR_MIN ||
+            is_fill(c))
             continue;
         near.tensors++;
         near.bytes += c->bytes;
@@ -321,40 +330,55 @@ static bool dims_id(struct near *n, struct intern *dims, const struct fconst *c,
     return intern_id(dims, key, (2u + (size_t)c->rank) * sizeof(key[0]), ret, n->w->e);
 }
 
-/* How many weights of y have their like (of the same dims, other content) in x: those are marked. */
+/* How often nodes of the model take each constant; owned by the caller, NULL: no memory. */
+static uint32_t *uses_of(const struct near *n, uint32_t model)
+{
+    const struct fgraph *g = n->w->models[model].g;
+    uint32_t *uses = calloc(n->w->known.consts.count + 1u, sizeof(*uses));
+    for (uint32_t i = 0; uses && i < g->nodes.count; i++)
+        for (uint32_t k = 0; !g->nodes.items[i].dead && k < g->nodes.items[i].in_count; k++) {
+            const struct fvalue *v = fnode_in(g, &g->nodes.items[i], k);
+            if (v->kind == FV_CONST)
+                uses[v->index]++;
+        }
+    return uses;
+}
+
+/* How many weights of y have their like (of the same dims, other content) in x: those are marked.
+ * One that stands in several places (zeros of new biases) counts in each. */
 static bool count_changed(struct near *n, uint32_t x, uint32_t y, uint8_t *changed,
                           struct share_near *ret, uint64_t *ret_common)
 {
     struct intern dims = {0};
     uint32_t all = n->w->known.consts.count, id;
-    uint32_t *left = calloc(all + 1u, sizeof(*left));
-    bool ok = left || err_set(n->w->e, ERR_MEMORY, "near misses: no memory");
-    for (uint32_t i = 0; ok && i < all; i++) { /* what only x has */
+    uint32_t *left = calloc(all + 1u, sizeof(*left)), *ours = uses_of(n, x),
+             *theirs = uses_of(n, y);
+    bool ok = (left && ours && theirs) || err_set(n->w->e, ERR_MEMORY, "near misses: no memory");
+    for (uint32_t i = 0; ok && i < all; i++) { /* what x has in more places */
         const struct fconst *c = &n->w->known.consts.items[i];
-        if (!is_weight(c) || !(n->users[i] >> x & 1))
+        if (!is_weight(c) || !ours[i])
             continue;
-        if (n->users[i] >> y & 1)
-            *ret_common += c->bytes;
-        else if ((ok = dims_id(n, &dims, c, &id)))
-            left[id]++;
+        *ret_common += theirs[i] ? c->bytes : 0;
+        if (ours[i] > theirs[i] && (ok = dims_id(n, &dims, c, &id)))
+            left[id] += ours[i] - theirs[i];
     }
     for (uint32_t i = 0; ok && i < all; i++) {
         const struct fconst *c = &n->w->known.consts.items[i];
-        if (!is_weight(c) || !(n->users[i] >> y & 1))
+        if (!is_weight(c) || !theirs[i])
             continue;
-        ret->of++;
-        if (n->users[i] >> x & 1)
+        ret->of += theirs[i];
+        if (theirs[i] <= ours[i] || !(ok = dims_id(n, &dims, c, &id)))
             continue;
-        ok = dims_id(n, &dims, c, &id);
-        if (ok && left[id]) {
-            left[id]--;
-            changed[i] = 1;
-            ret->tensors++;
-            ret->bytes += c->bytes;
-        }
+        uint32_t more = theirs[i] - ours[i], like = more < left[id] ? more : left[id];
+        left[id] -= like;
+        changed[i] = like > 0 && !ours[i];
+        ret->tensors += like;
+        ret->bytes += like * c->bytes;
     }
     intern_done(&dims);
     free(left);
+    free(ours);
+    free(theirs);
     return ok;
 }
 

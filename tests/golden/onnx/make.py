@@ -76,15 +76,17 @@ class Net:
         y = self.add("Mul", self.add("Div", d, self.add("Sqrt", v)), self.const(weight(seed + 4, D)))
         return self.add("Add", y, self.const(weight(seed + 5, D)))
 
-    def wide(self, x: str, seed: int, width: int, eps: float = 1e-5, act: str = "Relu", changed: int = -1) -> str:
-        """As tower(), of another width, with nodes that say their layer."""
+    def wide(self, x: str, seed: int, width: int, eps: float = 1e-5, act: str = "Relu", changed: int = -1,
+             new: bool = False) -> str:
+        """As tower(), of another width, with nodes that say their layer.  new: biases are zeros but in the changed layer."""
         x = self.add("MatMul", x, self.const(weight(seed, 8, width)))
         for i in range(3):
             s, first = seed + 10 * (i + 1) + (500 if i == changed else 0), len(self.nodes)
             y = self.add("LayerNormalization", x, self.const(weight(s + 4, width)), self.const(weight(s + 5, width)),
                          axis=-1, epsilon=eps)
             y = self.add("MatMul", y, self.const(weight(s + 1, width, width)))
-            y = self.add(act, self.add("Add", y, self.const(weight(s + 2, width))))
+            bias = np.zeros(width, np.float32) if new and i != changed else weight(s + 2, width)
+            y = self.add(act, self.add("Add", y, self.const(bias)))
             x = self.add("Add", x, self.add("MatMul", y, self.const(weight(s + 3, width, width))))
             for n in self.nodes[first:]:
                 n.name = f"/layers.{i}/{n.op_type}"
@@ -119,10 +121,17 @@ def towers() -> None:
         seed = how.pop("seed", 100)
         net.head(net.tower("x", seed, **how), 700 + width, width, "y")
         net.save(name, X, {"y": ["batch", 5, width]}, {"tower_nine": 13, "tower_gelu": 20}.get(name, 17))
-    for name, how in [("wide_a", {}), ("wide_eps", {"eps": 1e-6}), ("wide_act", {"act": "Tanh"}), ("wide_changed", {"changed": 1})]:
+    for name, how in [("wide_a", {}), ("wide_eps", {"eps": 1e-6}), ("wide_act", {"act": "Tanh"}), ("wide_changed", {"changed": 1}),
+                      ("wide_new", {"new": True}), ("wide_new_changed", {"new": True, "changed": 1})]:
         net = Net()
         net.add("MatMul", net.wide("x", 100, 72, **how), net.const(weight(700, 72, 4)), out="y")
         net.save(name, X, {"y": ["batch", 5, 4]})
+    for name in ("fill_a", "fill_b"):  # they have a large bias in common, and it is all zeros
+        net = Net()
+        seed, op = (100, "Add") if name == "fill_a" else (200, "Sub")
+        x = net.add(op, net.add("MatMul", "x", net.const(weight(seed, 8, 1))), net.const(np.zeros(1100, np.float32)))
+        net.add("ReduceMean", net.add("Relu", x), out="y", axes=[-1])
+        net.save(name, X, {"y": ["batch", 5, 1]})
     net = Net()
     a, b = net.tower("left", 100), net.tower("right", 100)
     net.add("Mul", a, b, out="y")

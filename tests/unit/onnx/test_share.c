@@ -459,6 +459,10 @@ static void near_misses_say_why(void **state)
     assert_string_equal(why_of("wide_a", "wide_changed", SHARE_NEAR_CHANGED),
                         "in 5 of 17 weights, all in layer 1");
     assert_string_equal(why_of("wide_a", "wide_changed", SHARE_NEAR_FORM), "");
+    /* zeros stand in several places of both, and in one less of the second */
+    assert_string_equal(why_of("wide_new", "wide_new_changed", SHARE_NEAR_CHANGED),
+                        "in 5 of 17 weights, all in layer 1");
+    assert_string_equal(why_of("fill_a", "fill_b", SHARE_NEAR_FORM), "");
 }
 
 int main(void)
