@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-#define STEPS_MAX 2000000000u /* of all searches together */
+#define STEPS_MAX 1000000000u /* of all searches together */
 #define SMALL_MAX 65536u      /* bytes of an unshared part that is not worth a call */
 
 struct parts {
@@ -87,11 +87,13 @@ static bool leads(struct parts *p, uint32_t from, uint32_t to_class, uint32_t to
 {
     uint32_t depth = 0;
     bool found = false;
+    if (p->steps >= STEPS_MAX)
+        return true; /* nothing is joined any more; that is an error in the end */
     p->now++;
     if (to_class != ONNX_NONE)
         found = push_inputs(p, to_class, from, to_part, false, UINT64_MAX, &depth);
-    for (uint32_t c = to_class == ONNX_NONE ? p->first[to_part] : 0; c && !found;
-         c = p->next[c - 1])
+    for (uint32_t c = to_class == ONNX_NONE ? p->first[to_part] : 0;
+         c && !found && p->steps < STEPS_MAX; c = p->next[c - 1])
         found = push_inputs(p, c - 1, from, to_part, false, UINT64_MAX, &depth);
     while (depth) {
         uint32_t at = p->stack[--depth];
