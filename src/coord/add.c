@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define UPLOAD_KEPT_S 3600 /* files that no model uses are spared that long: an add may be coming */
+#define UPLOAD_KEPT_FULL_S 60 /* the same where the disk took no more: what failed makes room */
 #define TOLERANCE_MAX 1e30
 #define MODEL_NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._"
 
@@ -103,34 +104,7 @@ static bool add(struct change *x, json_t *manifest, const char **name, struct er
     return true;
 }
 
-void coord_handle_add(struct net_request *r, void *coord)
-{
-    struct coord *c = coord;
-    struct err e = {0};
-    size_t size;
-    const char *name;
-    const void *data = net_request_body(r, &size);
-    json_t *manifest = json_parse("model", data, size, &e);
-    struct change *x = manifest ? change_new(c) : NULL;
-    if (!x) {
-        json_decref(manifest);
-        if (manifest)
-            err_set(&e, ERR_MEMORY, "coordinator: no memory");
-        net_reply_err(r, &e);
-        return;
-    }
-    (void)pthread_mutex_lock(&c->change);
-    bool ok = add(x, manifest, &name, &e);
-    (void)pthread_mutex_unlock(&c->change);
-    if (ok)
-        net_reply_json(r, 200, report(x, name));
-    else
-        net_reply_err(r, &e);
-    change_free(x);
-    json_decref(manifest);
-}
-
-/* ---- removing and uploading ------------------------------------------------------------------------ */
+/* ---- files that no model uses --------------------------------------------------------------- */
 
 static bool lists(const json_t *model, const char *key, const char *digest)
 {
@@ -154,16 +128,65 @@ static bool lists_file(const json_t *model, const char *digest)
     return false;
 }
 
+struct keeping {
+    const struct fleet *fleet;
+    int64_t spare_s;
+};
+
 /* What no model uses is spared while it is young: it may be uploaded for a model to come. */
 static bool keep_blob(void *ctx, const char *digest, int64_t age_s)
 {
-    const struct fleet *f = ctx;
+    const struct keeping *k = ctx;
+    const struct fleet *f = k->fleet;
     for (uint32_t i = 0; i < f->model_count; i++)
         if (lists(f->models[i].model, "modules", digest) ||
             lists(f->models[i].model, "blobs", digest) || lists_file(f->models[i].model, digest))
             return true;
-    return age_s < UPLOAD_KEPT_S;
+    return age_s < k->spare_s;
 }
+
+/* Held: c->change. */
+static void sweep_files(struct coord *c, int64_t spare_s)
+{
+    monitor_lock(&c->lock);
+    struct keeping k = {&c->fleet, spare_s};
+    (void)blobs_sweep(c->blobs, keep_blob, &k);
+    (void)blobs_sweep_modules(c->blobs, keep_blob, &k);
+    monitor_unlock(&c->lock);
+}
+
+/* ---- the request ------------------------------------------------------------------------------ */
+
+void coord_handle_add(struct net_request *r, void *coord)
+{
+    struct coord *c = coord;
+    struct err e = {0};
+    size_t size;
+    const char *name;
+    const void *data = net_request_body(r, &size);
+    json_t *manifest = json_parse("model", data, size, &e);
+    struct change *x = manifest ? change_new(c) : NULL;
+    if (!x) {
+        json_decref(manifest);
+        if (manifest)
+            err_set(&e, ERR_MEMORY, "coordinator: no memory");
+        net_reply_err(r, &e);
+        return;
+    }
+    (void)pthread_mutex_lock(&c->change);
+    bool ok = add(x, manifest, &name, &e);
+    if (!ok && e.code == ERR_IO)
+        sweep_files(c, UPLOAD_KEPT_FULL_S);
+    (void)pthread_mutex_unlock(&c->change);
+    if (ok)
+        net_reply_json(r, 200, report(x, name));
+    else
+        net_reply_err(r, &e);
+    change_free(x);
+    json_decref(manifest);
+}
+
+/* ---- removing and uploading ------------------------------------------------------------------------ */
 
 /* *constants: what the model had (coord/kin.h); NULL: not known; free(). */
 static bool remove_model(struct coord *c, const char *name, char **constants, struct err *e)
@@ -204,10 +227,7 @@ void coord_handle_remove(struct net_request *r, void *coord)
     bool ok = remove_model(c, name, &constants, &e);
     if (ok) {
         merge(c, constants);
-        monitor_lock(&c->lock);
-        (void)blobs_sweep(c->blobs, keep_blob, &c->fleet);
-        (void)blobs_sweep_modules(c->blobs, keep_blob, &c->fleet);
-        monitor_unlock(&c->lock);
+        sweep_files(c, UPLOAD_KEPT_S);
     }
     (void)pthread_mutex_unlock(&c->change);
     free(constants);
@@ -265,8 +285,15 @@ static bool upload(struct coord *c, struct net_request *r, struct err *e)
 
 void coord_handle_upload(struct net_request *r, void *coord)
 {
+    struct coord *c = coord;
     struct err e = {0};
-    if (upload(coord, r, &e))
+    bool ok = upload(c, r, &e);
+    /* While a model is added or removed the files are that one's matter. */
+    if (!ok && e.code == ERR_IO && pthread_mutex_trylock(&c->change) == 0) {
+        sweep_files(c, UPLOAD_KEPT_FULL_S);
+        (void)pthread_mutex_unlock(&c->change);
+    }
+    if (ok)
         net_reply_json(r, 200, json_object());
     else
         net_reply_err(r, &e);

@@ -190,8 +190,13 @@ bool blob_append(struct blob_transfer *t, const void *data, size_t size, struct 
         ssize_t n = write(t->fd, p, size);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
-            return err_errno(e, ERR_IO, errno, "blob %.16s", t->digest);
+        if (n <= 0) {
+            int why = errno;
+            /* A full disk has no room for halves. */
+            if (ftruncate(t->fd, 0) == 0 && lseek(t->fd, 0, SEEK_SET) == 0)
+                t->size = 0;
+            return err_errno(e, ERR_IO, why, "blob %.16s", t->digest);
+        }
         p += n;
         size -= (size_t)n;
         t->size += (uint64_t)n;

@@ -37,7 +37,7 @@ bool blobs_load(const struct blobs *b, const char *digest, size_t max, char **re
 
 /* A transfer: begin says how many bytes are there already; append; commit verifies the digest
  * (a wrong one removes what was gathered) and makes the blob appear; abandon keeps the bytes for
- * a later begin. commit and abandon free the transfer. */
+ * a later begin, unless the disk refused some: then append has given back the room. commit and abandon free the transfer. */
 struct blob_transfer;
 bool blobs_begin(struct blobs *b, const char *digest, struct blob_transfer **ret, uint64_t *have,
                  struct err *e);

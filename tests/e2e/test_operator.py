@@ -1,9 +1,13 @@
 """Clumsy operators: wrong options, folders and ports that are taken, full disks, signals at any time."""
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from conftest import ASAN, BINARY, MODELS, Fleet, call, model_folders, run, until
@@ -118,3 +122,29 @@ def test_a_device_that_stops_under_load_costs_nobody_an_answer(fleet: Fleet) -> 
     until(lambda: load.right > before + 50, 60, "answers after it")
     load.end()
     assert not load.errors and not load.hung and load.wrong == 0, (load.errors, load.hung, load.wrong)
+
+
+def test_what_failed_for_want_of_room_makes_room(fleet: Fleet) -> None:
+    """A file system that refuses files: old uploads that no model uses go, those of a moment ago stay."""
+    first = fleet.up("--memory", "256M")
+    data = first.folder / "data"
+
+    def upload(content: bytes) -> Path:
+        digest = hashlib.sha256(content).hexdigest()
+        url = f"{first.public_url}/s2m3/v1/uploads/{digest}?offset=0&last=1"
+        answer = call(url, content, "application/octet-stream", method="PUT")
+        assert (answer.status == 200) == (data / "partial").is_dir(), answer.body
+        return data / "blobs" / digest
+
+    fleet.add(MODELS / "garment-class")
+    old, young = upload(b"of ten minutes ago"), upload(b"of now")
+    used = set((data / "blobs").iterdir()) - {old, young}
+    for file in (old, *used):
+        os.utime(file, (time.time() - 600,) * 2)
+    (data / "partial").rmdir()
+    (data / "partial").write_text("no folder")
+    assert not upload(b"refused").exists()
+    assert set((data / "blobs").iterdir()) == {young, *used}
+    (data / "partial").unlink()
+    (data / "partial").mkdir()
+    assert upload(b"refused").exists()
