@@ -262,8 +262,21 @@ static void next_pick(struct eval *v, const struct plan_model *m)
     }
 }
 
-/* The first route whose time is the least but for 1e-9; INFINITY when there is none.  Lanes (burst)
- * and rho (load) are those that the request meets, and are left as they were. */
+static bool grow_routes(struct eval *v, size_t routes)
+{
+    if (routes <= v->route_t_size)
+        return true;
+    double *more = realloc(v->route_t, routes * sizeof(*more));
+    if (!more)
+        return false;
+    v->route_t = more;
+    v->route_t_size = routes;
+    return true;
+}
+
+/* The first route whose time is the least but for 1e-9; INFINITY when there is none, or too many
+ * (which eval_full() calls an error).  Lanes (burst) and rho (load) are those that the request meets,
+ * and are left as they were. */
 static double choose_route(struct eval *v, uint32_t request, uint32_t *route, double *rho)
 {
     const struct plan_model *m = &v->in->models[v->in->requests[request].model];
@@ -274,6 +287,8 @@ static double choose_route(struct eval *v, uint32_t request, uint32_t *route, do
         write_route(v, m, route);
         return candidate(v, request, route, rho);
     }
+    if (routes > PLAN_ROUTES_MAX || !grow_routes(v, routes))
+        return INFINITY;
     for (size_t i = 0; i < routes; i++, next_pick(v, m)) {
         write_route(v, m, route);
         v->route_t[i] = candidate(v, request, route, rho);
@@ -328,18 +343,6 @@ static struct score route_all(struct eval *v, double *t, uint32_t *routes, doubl
     return s;
 }
 
-static bool grow_routes(struct eval *v, size_t routes)
-{
-    if (routes <= v->route_t_size)
-        return true;
-    double *more = realloc(v->route_t, routes * sizeof(*more));
-    if (!more)
-        return false;
-    v->route_t = more;
-    v->route_t_size = routes;
-    return true;
-}
-
 bool eval_full(struct eval *v, struct err *e)
 {
     v->count++;
@@ -370,9 +373,6 @@ bool eval_front(struct eval *v, const bool *open)
             return true;
         if (!placed)
             continue;
-        size_t routes = eval_routes(v, q);
-        if (routes > PLAN_ROUTES_MAX || !grow_routes(v, routes))
-            return true; /* eval_full() says so */
         if (!isfinite(choose_route(v, q, v->best, v->rho_new)))
             return false;
         if (load)

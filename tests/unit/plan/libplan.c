@@ -213,6 +213,24 @@ void make_tight(struct plan_instance *in, uint64_t seed)
     }
 }
 
+void make_alike(struct plan_instance *in)
+{
+    size_t n = in->device_count;
+    uint32_t link = in->link_of[1];
+    for (size_t a = 0; a < n; a++)
+        for (size_t b = 0; b < n; b++)
+            if (a != b)
+                in->link_of[a * n + b] = link;
+    for (uint32_t d = 2; d < n; d++) {
+        in->devices[d].memory_bytes = in->devices[1].memory_bytes;
+        in->devices[d].lanes = in->devices[1].lanes;
+        for (uint32_t m = 0; m < in->module_count; m++)
+            in->run_ms[m * n + d] = in->run_ms[m * n + 1];
+    }
+    for (uint32_t q = 0; q < in->request_count; q++)
+        in->requests[q].source = 0;
+}
+
 double enumerate(const struct plan_instance *in)
 {
     struct plan_sites *sites = calloc(in->module_count, sizeof(*sites));

@@ -17,6 +17,10 @@ struct plan_instance *read_instance(json_t *o); /* takes o; ends the test on an 
 /* Modules of few sizes, and just so much memory that some placement fits: all is a matter of packing. */
 void make_tight(struct plan_instance *in, uint64_t seed);
 
+/* All devices but the first can be exchanged: same memory, lanes, run times, links; requests come from
+ * the first. */
+void make_alike(struct plan_instance *in);
+
 /* The least value over all placements of one device per module; INFINITY: none is feasible. */
 double enumerate(const struct plan_instance *in);
 

@@ -25,6 +25,7 @@ struct world {
     const struct search *s;
     struct row *rows; /* owned */
     size_t count;
+    uint32_t first; /* set of the first module, which is pinned; 0: it is free */
     uint64_t seed, nodes;
 };
 
@@ -60,10 +61,10 @@ static void enumerate_rows(struct world *w)
 {
     const struct plan_instance *in = w->in;
     size_t each = in->replicas ? (1u << in->device_count) - 1 : in->device_count, all = 1;
-    struct row now = {.set = {1, 1, 1, 1, 1}};
+    struct row now = {.set = {w->first ? w->first : 1, 1, 1, 1, 1}};
     struct eval v;
     struct err e;
-    for (uint32_t m = 0; m < in->module_count; m++)
+    for (uint32_t m = w->first ? 1 : 0; m < in->module_count; m++)
         all *= each;
     w->rows = calloc(all, sizeof(*w->rows));
     assert_true(w->rows && eval_init(&v, in, &e));
@@ -82,7 +83,7 @@ static void enumerate_rows(struct world *w)
             now.value = score_feasible(v.now) ? v.now.value : INFINITY;
         }
         w->rows[w->count++] = now;
-        uint32_t m = 0;
+        uint32_t m = w->first ? 1 : 0;
         while (m < in->module_count && !next_set(in, &now.set[m]))
             m++;
         more = m < in->module_count;
@@ -117,9 +118,15 @@ static void look(void *ctx, uint32_t module, const struct plan_sites *to, double
                  bound, least);
 }
 
+static bool both_run(const struct plan_instance *in)
+{
+    return isfinite(plan_run(in, 0, 0)) && isfinite(plan_run(in, 0, 1));
+}
+
 static void search_one(uint64_t seed, enum plan_objective objective, bool replicas, bool tables,
                        uint64_t *nodes)
 {
+    json_t *pins = json_pack("{s:[s,s]}", "m0", "d0", "d1");
     struct plan_options o = {0};
     struct search s;
     struct err e = {0};
@@ -131,6 +138,12 @@ static void search_one(uint64_t seed, enum plan_objective objective, bool replic
     double least = INFINITY;
     if (seed % 2 == 0)
         make_tight(in, seed);
+    if (seed % 5 == 1)
+        make_alike(in);
+    if (seed % 7 == 2 && !tables && both_run(in)) {
+        o = (struct plan_options){.pins = pins, .redundancy = 1};
+        w.first = 3;
+    }
     enumerate_rows(&w);
     for (size_t i = 0; i < w.count; i++)
         least = fmin(least, w.rows[i].value);
@@ -154,6 +167,7 @@ static void search_one(uint64_t seed, enum plan_objective objective, bool replic
     search_done(&s);
     free(w.rows);
     plan_instance_free(in);
+    json_decref(pins);
 }
 
 static void search_all(enum plan_objective objective, bool replicas, bool tables)
