@@ -336,13 +336,14 @@ static void print_paths(const struct plan_instance *in, const struct plan_result
                in->models[in->requests[q].model].name, r->path[q]);
 }
 
-/* What redundancy asks for and memory (or a pin) does not allow. */
-static void print_unprotected(const struct plan_instance *in, const struct plan_result *r)
+/* What redundancy asks for and memory (or a pin) does not allow; placing: or not known yet. */
+static void print_unprotected(const struct plan_instance *in, const struct plan_result *r,
+                              bool placing)
 {
     for (uint32_t m = 0; r->unprotected && m < in->module_count; m++)
         if (r->unprotected[m])
-            printf("not protected, no room: %s (%u place%s)\n", in->modules[m].name,
-                   r->sites[m].count, r->sites[m].count == 1 ? "" : "s");
+            printf("not protected%s: %s (%u place%s)\n", placing ? " yet" : ", no room",
+                   in->modules[m].name, r->sites[m].count, r->sites[m].count == 1 ? "" : "s");
 }
 
 static void print_result(const struct plan_instance *in, const struct plan_result *r,
@@ -355,7 +356,7 @@ static void print_result(const struct plan_instance *in, const struct plan_resul
         printf(", at most %.3g %% above the least", 100 * (r->value / r->bound - 1));
     printf(" (%s)\n\n", method);
     print_modules(in, r);
-    print_unprotected(in, r);
+    print_unprotected(in, r, f && f->placing);
     printf("\n");
     print_devices(in, r);
     if (in->request_count > 0) {
@@ -498,7 +499,7 @@ static void print_changed(const struct wish *w, const json_t *compared, const st
         print_modules(after->in, &after->r);
         print_paths(after->in, &after->r);
     }
-    print_unprotected(after->in, &after->r);
+    print_unprotected(after->in, &after->r, false);
     print_overloaded(w);
     if (roi)
         plan_roi_print(roi);
@@ -555,6 +556,8 @@ static int show(struct wish *w, const json_t *root, const struct solved *x, int6
     json_t *answer = answer_json(x, start), *roi = NULL;
     if (!w->file)
         json_object_set(answer, "around", json_object_get(w->fleet.whole, "around"));
+    if (answer && w->fleet.placing)
+        json_object_set_new(answer, "placing", json_true());
     if (answer && w->overloaded)
         json_object_set_new(answer, "overloaded", json_true());
     if (w->prices && !plan_roi(w->prices, root, answer, &roi, &e)) {

@@ -23,6 +23,7 @@ static bool exchange(const char *url, const char *method, json_t *body, struct p
               json_need_object(ret->whole, "plan", "pins", &ret->pins, e) &&
               json_opt_u64(ret->whole, "plan", "redundancy", PLAN_REPLICAS_MAX - 1, &redundancy, e);
     ret->redundancy = (int)redundancy;
+    ret->placing = json_is_true(json_object_get(ret->whole, "placing"));
     if (!ok)
         plan_fleet_clear(ret);
     return ok;

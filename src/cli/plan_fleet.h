@@ -8,6 +8,7 @@ struct plan_fleet {
     json_t *whole;
     json_t *instance, *placement, *pins;
     int redundancy;
+    bool placing; /* places are being worked out */
 };
 
 /* url: of a gateway. */

@@ -241,13 +241,14 @@ void coord_handle_plan(struct net_request *r, void *coord)
     struct err e = {0};
     monitor_lock(&c->lock);
     bool ok = snapshot_take(c, NULL, &s, &e);
-    json_t *o = !ok ? NULL
-                    : json_pack("{s:O,s:O,s:O,s:o,s:o,s:i,s:s,s:o,s:o,s:o,s:o}", "instance", s.json,
-                                "placement", s.placement, "pins", s.pins, "waiting_pins",
-                                pins_waiting(c), "reasons", reasons_json(c, &s), "redundancy",
-                                c->redundancy, "decision", c->decision, "rates", rates_json(c),
-                                "moves", moves_json(&c->moves, MOVES_MAX), "predictions",
-                                truth_json(c), "around", rates_around_json(&c->rates));
+    json_t *o =
+        !ok ? NULL
+            : json_pack("{s:O,s:O,s:O,s:o,s:o,s:i,s:b,s:s,s:o,s:o,s:o,s:o}", "instance", s.json,
+                        "placement", s.placement, "pins", s.pins, "waiting_pins", pins_waiting(c),
+                        "reasons", reasons_json(c, &s), "redundancy", c->redundancy, "placing",
+                        (int)c->placing, "decision", c->decision, "rates", rates_json(c), "moves",
+                        moves_json(&c->moves, MOVES_MAX), "predictions", truth_json(c), "around",
+                        rates_around_json(&c->rates));
     monitor_unlock(&c->lock);
     if (ok)
         snapshot_clear(&s);
