@@ -124,6 +124,9 @@ static bool scan(struct folder *f, const char *root, const char *below, const ch
     char *path = text_format("%s/%s", root, below);
     DIR *d = path ? opendir(path) : NULL;
     free(path);
+    if (!d && errno == ENOTDIR && !below[0])
+        return err_set(e, ERR_INVALID, "%s: is no folder; a model is the folder around its .onnx",
+                       root);
     if (!d)
         return below[0] ? true : err_errno(e, ERR_NOT_FOUND, errno, "%s", root);
     bool ok = true;
@@ -140,6 +143,19 @@ static bool scan(struct folder *f, const char *root, const char *below, const ch
 static int by_name(const void *a, const void *b)
 {
     return strcmp(((const struct folder_file *)a)->name, ((const struct folder_file *)b)->name);
+}
+
+static bool has_torch(const char *root)
+{
+    static const char *const names[] = {"model.safetensors", "model.safetensors.index.json",
+                                        "pytorch_model.bin", "pytorch_model.bin.index.json"};
+    bool found = false;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        char *path = text_format("%s/%s", root, names[i]);
+        found = found || (path && file_exists(path));
+        free(path);
+    }
+    return found;
 }
 
 /* A folder's own name; of a snapshot in a Hugging Face cache, ".../models--ORG--NAME/snapshots/HASH",
@@ -177,8 +193,10 @@ bool folder_read(const char *path, const char *dtype, struct folder *ret, struct
     for (int i = 0; i < ret->count; i++)
         graphs += folder_is_graph(&ret->files[i]);
     if (ok && graphs == 0)
-        ok = err_set(e, ERR_NOT_FOUND, "%s: holds no .onnx file of dtype %s (in it or in onnx/)",
-                     path, dtype);
+        ok = err_set(e, ERR_NOT_FOUND, "%s: holds no .onnx file of dtype %s (in it or in onnx/)%s",
+                     path, dtype,
+                     has_torch(root) ? "; its PyTorch weights have to be exported to ONNX first"
+                                     : "");
     if (!ok) {
         folder_clear(ret);
         return false;

@@ -59,42 +59,51 @@ static struct model_file side_file(const struct folder *f, const char *name, cha
     return file;
 }
 
-/* What the side files and ports say that the model can do; none when they do not say. */
-static json_t *deduce_tasks(const struct inspection *x, const struct item *item,
-                            const struct folder *f)
+/* What the side files and graphs say is worked out once these have been compared. */
+static bool read_source(const struct inspection *x, struct item *item, const struct folder *f,
+                        struct err *e)
 {
-    struct model_source *s = calloc(1, sizeof(*s));
-    char *texts[5] = {0};
-    json_t *model = NULL, *tasks = NULL;
+    struct cut_source *s = item->source = calloc(1, sizeof(*s));
     if (!s)
-        return json_array();
-    s->name = item->name;
-    s->config = side_file(f, "config.json", &texts[0]);
-    s->preprocessor = side_file(f, "preprocessor_config.json", &texts[1]);
-    s->tokenizer = side_file(f, "tokenizer.json", &texts[2]);
-    s->generation = side_file(f, "generation_config.json", &texts[3]);
-    s->s2m3 = side_file(f, "s2m3.json", &texts[4]);
-    char names[MODEL_GRAPHS_MAX][256];
+        return err_set(e, ERR_MEMORY, "no memory");
+    s->model.name = item->name;
+    s->model.config = side_file(f, "config.json", &item->texts[0]);
+    s->model.preprocessor = side_file(f, "preprocessor_config.json", &item->texts[1]);
+    if (!s->model.preprocessor.text)
+        s->model.preprocessor = side_file(f, "processor_config.json", &item->texts[1]);
+    s->model.tokenizer = side_file(f, "tokenizer.json", &item->texts[2]);
+    s->model.generation = side_file(f, "generation_config.json", &item->texts[3]);
+    s->model.s2m3 = side_file(f, "s2m3.json", &item->texts[4]);
     for (size_t i = 0; i < item->count && i < MODEL_GRAPHS_MAX; i++) {
-        struct model_graph *g = &s->graphs[s->graph_count++];
-        size_t inputs, outputs;
+        struct cut_file *to = &s->files[s->file_count++];
         const char *file = x->files[item->first + i], *base = strrchr(file, '/');
-        (void)snprintf(names[i], sizeof(names[i]), "%.*s",
-                       (int)strcspn(base ? base + 1 : file, "."), base ? base + 1 : file);
-        g->name = names[i];
-        g->inputs = onnx_inputs(x->graphs[item->first + i], &inputs);
-        g->outputs = onnx_outputs(x->graphs[item->first + i], &outputs);
-        g->input_count = (int)inputs;
-        g->output_count = (int)outputs;
-        g->digest = digest_of(file, strlen(file));
+        base = base ? base + 1 : file;
+        (void)snprintf(to->name, sizeof(to->name), "%.*s", (int)strcspn(base, "."), base);
+        to->onnx = x->graphs[item->first + i];
+        to->digest = digest_of(file, strlen(file));
     }
-    if (s->config.text && model_deduce(s, &model, NULL))
-        tasks = json_incref(json_object_get(model, "tasks"));
-    json_decref(model);
-    for (size_t i = 0; i < ARRAY_LEN(texts); i++)
-        free(texts[i]);
-    free(s);
-    return json_is_array(tasks) ? tasks : json_array();
+    return true;
+}
+
+/* What a model can do; none when its files do not say. */
+static void find_tasks(struct inspection *x)
+{
+    for (size_t i = 0; i < x->item_count; i++) {
+        struct item *item = &x->items[i];
+        if (!item->tasks)
+            item->tasks =
+                item->source ? cut_tasks(item->source, x->share, item->first, NULL) : NULL;
+        if (!item->tasks)
+            item->tasks = json_array();
+    }
+}
+
+static void item_clear(struct item *item)
+{
+    for (size_t i = 0; i < ARRAY_LEN(item->texts); i++)
+        free(item->texts[i]);
+    free(item->source);
+    json_decref(item->tasks);
 }
 
 static bool read_folder(struct inspection *x, struct item *item, struct err *e)
@@ -113,8 +122,7 @@ static bool read_folder(struct inspection *x, struct item *item, struct err *e)
         free(path);
     }
     item->count = x->graph_count - item->first;
-    if (ok)
-        item->tasks = deduce_tasks(x, item, f);
+    ok = ok && read_source(x, item, f, e);
     folder_clear(f);
     free(f);
     return ok;
@@ -430,20 +438,31 @@ static void print_modules(const struct inspection *x)
     text_table_print(t);
 }
 
+static void tasks_text(const struct item *item, char *ret, size_t size)
+{
+    size_t n = 0;
+    (void)snprintf(ret, size, "-");
+    for (size_t i = 0; i < json_array_size(item->tasks) && n < size; i++) {
+        const char *task = json_string_value(json_array_get(item->tasks, i));
+        n += (size_t)snprintf(ret + n, size - n, "%s%.60s", i ? ", " : "", task ? task : "?");
+    }
+}
+
 static void print_text(const struct inspection *x)
 {
-    static const char *const headers[] = {"MODEL", ">WEIGHTS", ">MODULES", ">CALLS"};
+    static const char *const headers[] = {"MODEL", ">WEIGHTS", ">MODULES", ">CALLS", "TASKS"};
     struct text_table *t = text_table_new(ARRAY_LEN(headers), headers);
     char apart[32], together[32];
     for (size_t i = 0; i < x->item_count; i++) {
-        char bytes[32], modules[24], calls[24];
+        char bytes[32], modules[24], calls[24], tasks[512];
         json_t *o = item_json(x, &x->items[i]);
         (void)format_bytes(bytes, sizeof(bytes), (double)x->items[i].source_bytes);
         (void)snprintf(modules, sizeof(modules), "%zu",
                        json_array_size(json_object_get(o, "modules")));
         (void)snprintf(calls, sizeof(calls), "%zu", json_array_size(json_object_get(o, "calls")));
         json_decref(o);
-        const char *cells[] = {x->items[i].name, bytes, modules, calls};
+        tasks_text(&x->items[i], tasks, sizeof(tasks));
+        const char *cells[] = {x->items[i].name, bytes, modules, calls, tasks};
         text_table_row(t, cells);
     }
     text_table_print(t);
@@ -489,6 +508,8 @@ static int run_inspect(const struct args *a)
     struct share_options o = {.min_share = args_bytes(a, "min-share"), .fixed_axes = true};
     bool ok = read_all(x, &e) && share_find_as(x->graphs, x->graph_count, &o, &x->share, &e) &&
               (!dir || write_modules(x, dir, &e));
+    if (ok)
+        find_tasks(x);
     const char *picture = args_text(a, "dot");
     ok = ok && (!picture || inspect_dot(x, picture, &e));
     if (ok && args_flag(a, "json"))
@@ -501,7 +522,7 @@ static int run_inspect(const struct args *a)
         free(x->files[i]);
     }
     for (size_t i = 0; i < x->item_count; i++)
-        json_decref(x->items[i].tasks);
+        item_clear(&x->items[i]);
     free(x);
     return ok ? 0 : cli_fail(&e);
 }

@@ -2,7 +2,7 @@
 #pragma once
 #include "base/buf.h"
 #include "base/json.h"
-#include "onnx/share.h"
+#include "coord/cut.h"
 
 /* One MODEL of the command line: a run of graphs. */
 struct item {
@@ -10,6 +10,9 @@ struct item {
     const char *path;    /* borrowed from the command line */
     size_t first, count; /* graphs */
     json_t *tasks;       /* owned */
+    /* of a folder: its side files, owned, and what can be worked out from them */
+    char *texts[5];
+    struct cut_source *source; /* owned; NULL: a bare file */
     uint64_t source_bytes;
 };
 

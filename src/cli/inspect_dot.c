@@ -123,9 +123,9 @@ static void put_module(const struct inspection *x, struct buf *b, size_t at, uin
     char bytes[32], kinds[64];
     inspect_modalities(m->modalities, kinds, sizeof(kinds));
     bool shared = models & (models - 1);
-    buf_fmt(b, "  m%zu [shape=box, style=\"rounded%s\", label=\"%s%s%s\\n%s, %zu nodes\\n", at,
-            shared ? ",filled\", fillcolor=\"#cfe8cf" : "", inspect_role(m->role),
-            *kinds ? " " : "", kinds,
+    buf_fmt(b, "  m%zu [shape=box, style=\"rounded%s\", label=\"%.12s\\n%s%s%s\\n%s, %zu nodes\\n",
+            at, shared ? ",filled\", fillcolor=\"#cfe8cf" : "", m->digest.hex,
+            inspect_role(m->role), *kinds ? " " : "", kinds,
             format_bytes(bytes, (int)sizeof(bytes), (double)m->weight_bytes), m->nodes);
     put_models(x, b, models);
     buf_fmt(b, "\", tooltip=\"%s\"];\n", m->digest.hex);

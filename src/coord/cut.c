@@ -306,6 +306,29 @@ static bool make_programs(struct cut *c, struct cut_model *m, struct err *e)
     return ok || err_prefix(e, "%s", m->source->model.name);
 }
 
+json_t *cut_tasks(struct cut_source *source, struct share *share, size_t first, struct err *e)
+{
+    struct cut c = {.share = share};
+    struct cut_model *m = calloc(1, sizeof(*m));
+    json_t *o = NULL;
+    bool ok = m || err_set(e, ERR_MEMORY, "model: no memory");
+    if (m)
+        m->source = source;
+    for (int f = 0; ok && f < source->file_count; f++) {
+        bool generates;
+        ok = check_ports(&source->files[f], &generates, e);
+        m->share[f] = ok && !generates ? (int)first + f : -1;
+    }
+    ok = ok && cut_make_groups(&c, m, e) && model_deduce(&source->model, &o, e);
+    json_t *tasks = ok ? json_incref(json_object_get(o, "tasks")) : NULL;
+    if (m)
+        cut_clear_groups(m);
+    free(m);
+    source->model.graph_count = 0; /* they pointed to what is gone */
+    json_decref(o);
+    return tasks;
+}
+
 bool cut_find(struct cut_source *const *sources, int count, uint64_t min_share, struct cut **ret,
               struct err *e)
 {

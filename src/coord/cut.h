@@ -78,6 +78,10 @@ bool cut_write(const struct cut *c, int module, const char *folder, struct err *
 
 int cut_file_count(const struct cut *c, int model);
 
+/* What a model can do: a list of task names, a new reference; NULL: nothing that is known.  Its
+ * files have been compared with others already, as graphs `first` and on of a share. */
+json_t *cut_tasks(struct cut_source *source, struct share *share, size_t first, struct err *e);
+
 /* Which modules a file consists of: flags by module; false: it is one module, itself. */
 bool cut_file_modules(const struct cut *c, int model, int file, bool *ret);
 

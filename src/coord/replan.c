@@ -216,7 +216,7 @@ static const char *forced(const struct replan *q, const struct plan_sites *sites
             return "a module has no place";
         if (q->pins && json_object_get(q->pins, q->in->modules[m].name) &&
             !same_sites(&q->now[m], &sites[m]))
-            return "pinned";
+            return "a pin says so";
     }
     if (protection_of_all(q, sites) > protection_of_all(q, q->now))
         return "more modules survive a loss";

@@ -135,13 +135,15 @@ static json_t *device_json(struct coord *c, const struct device *d)
     for (uint32_t i = 0; i < d->last.module_count; i++) {
         const struct module_report *m = &d->last.modules[i];
         const struct module *x = fleet_module(&c->fleet, m->digest.hex);
+        char left[12]; /* of no model any more, and on its way out */
+        (void)snprintf(left, sizeof(left), "%.8s", m->digest.hex);
         if (m->state == MODULE_READY)
             used += m->anonymous + m->file;
         json_array_append_new(
             modules, json_pack("{s:s,s:s,s:s,s:I,s:I,s:I,s:f}", "digest", m->digest.hex, "name",
-                               x ? x->name : "", "state", module_state_name(m->state), "anonymous",
-                               (json_int_t)m->anonymous, "file", (json_int_t)m->file, "peak",
-                               (json_int_t)m->peak, "run_ms", m->run_ms));
+                               x ? x->name : left, "state", module_state_name(m->state),
+                               "anonymous", (json_int_t)m->anonymous, "file", (json_int_t)m->file,
+                               "peak", (json_int_t)m->peak, "run_ms", m->run_ms));
     }
     double ago = d->heard_ns ? clock_ms_since(d->heard_ns) : -1;
     return json_pack(

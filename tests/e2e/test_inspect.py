@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from conftest import MODELS, Fleet
 
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = os.environ.get("S2M3_ASAN", os.environ.get("S2M3", str(ROOT / "build" / "s2m3")))
@@ -59,3 +60,14 @@ def test_near_misses_are_named() -> None:
     said = [n["why"] for n in report["near_misses"]]
     assert any("other epsilon: 1e-05 and 1e-06" in s for s in said), said
     assert "`wide_changed` differs from `wide_a` in 5 of 17 weights, all in layer 1" in said
+
+
+def test_tasks_are_those_that_add_finds(fleet: Fleet) -> None:
+    """Of whole models too, whose graph takes several kinds of media at once."""
+    folders = [MODELS / "garment-search", MODELS / "garment-vqa", MODELS / "garment-caption"]
+    report = json.loads(inspect("--json", *map(str, folders)))
+    fleet.up("--memory", "256M")
+    fleet.add(*folders)
+    added = {m["name"]: m["tasks"] for m in fleet.get("/s2m3/v1/models")["models"]}
+    assert {m["name"]: m["tasks"] for m in report["models"]} == added
+    assert "zero-shot-image-classification, text-to-image-retrieval" in inspect(str(folders[0]))

@@ -105,6 +105,10 @@ static void folders(void **state)
     char *onnx = text_format("%s/onnx", dir), *link = text_format("%s/tokenizer.json", dir);
     assert_true(file_make_dirs(onnx, &e));
     assert_false(folder_read(dir, "fp32", f, &e)); /* no graph */
+    assert_null(strstr(e.text, "PyTorch"));
+    touch(dir, "model.safetensors");
+    assert_false(folder_read(dir, "fp32", f, &e));
+    assert_non_null(strstr(e.text, "PyTorch"));
     touch(dir, "config.json");
     touch(dir, "README.md");
     touch(dir, "onnx/model.onnx");
