@@ -2,6 +2,7 @@
 #include "task/model_internal.h"
 
 #include "media/processor.h"
+#include "media/tokenizer.h"
 #include "task/prepare.h"
 
 #include <stdio.h>
@@ -44,6 +45,28 @@ static int input_of(const struct deduction *d, int graph, enum media_kind kind,
                                     given[0].shape.rank);
 }
 
+/* A graph that takes texts of one length needs a tokenizer that pads to it: short ones tell. */
+static bool check_length(const struct deduction *d, int graph, const struct port *p,
+                         const struct processor *processor)
+{
+    struct token_ids ids;
+    struct err e = {0};
+    const struct tokenizer *t = processor_tokenizer(processor);
+    if (p->shape.rank != 2 || p->shape.dims[1] < 0 || !t)
+        return true;
+    if (!tokenizer_encode(t, "a", NULL, &ids, &e))
+        return err_set(d->e, e.code, "tokenizer.json: %.300s", e.text);
+    size_t n = ids.n;
+    token_ids_clear(&ids);
+    return n == (size_t)p->shape.dims[1] ||
+           err_set(d->e, ERR_UNSUPPORTED,
+                   "%.100s.onnx: input '%.100s' has a fixed length of %lld tokens, tokenizer.json "
+                   "makes %zu of a short text: export it with a dynamic length, or let "
+                   "tokenizer.json pad (\"padding\" with \"strategy\": {\"Fixed\": %lld})",
+                   d->source->graphs[graph].name, p->name, (long long)p->shape.dims[1], n,
+                   (long long)p->shape.dims[1]);
+}
+
 static bool check_port(const struct deduction *d, int graph, int input,
                        const struct processor *processor)
 {
@@ -58,8 +81,9 @@ static bool check_port(const struct deduction *d, int graph, int input,
         (void)snprintf(names + used, sizeof(names) - used, "%s%.16s", i ? ", " : "", given[i].name);
         if (input_of(d, graph, media, given, n, i) != input)
             continue;
-        return agree(p, &given[i]) ||
-               err_set(d->e, ERR_UNSUPPORTED,
+        if (agree(p, &given[i]))
+            return media != MEDIA_TEXT || check_length(d, graph, p, processor);
+        return err_set(d->e, ERR_UNSUPPORTED,
                        "%.100s.onnx: input '%.100s' is %s%s, the %s processor gives %s%s",
                        d->source->graphs[graph].name, p->name, dtype_name(p->dtype),
                        shape_text(&p->shape, want, sizeof(want)), kind, dtype_name(given[i].dtype),

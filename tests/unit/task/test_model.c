@@ -402,6 +402,28 @@ static void one_graph_for_all(void **state)
     refuse(&l, ERR_UNSUPPORTED, "no float32 output of rank 2");
 }
 
+/* Texts of one length: the tokenizer has to pad to it. */
+static void a_fixed_length_of_texts(void **state)
+{
+    (void)state;
+    static const char padded[] =
+        "{'version':'1.0','truncation':{'direction':'Right','max_length':5,'strategy':'"
+        "LongestFirst',"
+        "'stride':0},'padding':{'strategy':{'Fixed':5},'direction':'Right','pad_to_multiple_of':"
+        "null,"
+        "'pad_id':0,'pad_type_id':0,'pad_token':'[UNK]'},'added_tokens':[],'normalizer':null,"
+        "'pre_tokenizer':{'type':'Whitespace'},'post_processor':null,'decoder':null,"
+        "'model':{'type':'WordLevel','vocab':{'[UNK]':0,'a':1,'b':2},'unk_token':'[UNK]'}}";
+    struct layout l = {.graphs = {"m: input_ids=int64[?,5] -> logits=float32[?,2]"},
+                       .config = "{'id2label':{'0':'x','1':'y'}}",
+                       .tokenizer = words};
+    refuse(&l, ERR_UNSUPPORTED, "has a fixed length of 5 tokens, tokenizer.json makes 1");
+    l.tokenizer = padded;
+    json_t *o = deduce(&l);
+    assert_tasks(o, "text-classification");
+    json_decref(o);
+}
+
 static void a_whole_contrastive_model_asks_no_questions(void **state)
 {
     (void)state;
@@ -696,6 +718,7 @@ int main(void)
         cmocka_unit_test(names_come_before_looks),
         cmocka_unit_test(a_head_that_reads_a_text_itself),
         cmocka_unit_test(one_graph_for_all),
+        cmocka_unit_test(a_fixed_length_of_texts),
         cmocka_unit_test(a_whole_contrastive_model_asks_no_questions),
         cmocka_unit_test(captions),
         cmocka_unit_test(speech),
