@@ -204,6 +204,9 @@ bool onnx_is_op(const struct gnode *n, const char *op);
 /* SHA-256 over type, dims and content; computed once. */
 bool onnx_tensor_digest(struct onnx *m, uint32_t tensor, struct err *e);
 
+/* Whether the product of a port's known dims is at most 2^57. */
+bool onnx_dims_fit(const int64_t *dims, int rank);
+
 /* Element type and dims of a TypeProto that is a tensor; rank -1 when it says no shape.  Names of
  * dynamic dims go to params (may be NULL).  false: not a tensor type. */
 bool onnx_tensor_type(struct span type, int *ret_type, int *ret_rank, int64_t dims[ONNX_RANK_MAX],

@@ -45,12 +45,13 @@ static bool port_of(const struct builder *b, const struct wmodel *m, uint32_t va
 {
     const struct fvalue *v = &m->g->values.items[value];
     char shown[SPAN_TEXT_SIZE];
-    if (dtype_from_onnx(v->type) == DT_NONE || v->rank < 0) {
+    bool typed = dtype_from_onnx(v->type) != DT_NONE;
+    if (!typed || v->rank < 0 || !onnx_dims_fit(v->dims, v->rank)) {
         b->w->unsplit = (uint64_t)1 << (m - b->w->models);
         return err_set(b->w->e, ERR_UNSUPPORTED,
                        "value '%s' would cross between modules, but its %s can't be worked out",
                        span_text(m->g->m->values.items[v->origin].name, shown),
-                       v->rank < 0 ? "shape" : "type");
+                       typed ? "shape" : "type");
     }
     *ret = (struct port){.dtype = dtype_from_onnx(v->type), .shape.rank = v->rank};
     memcpy(ret->shape.dims, v->dims, sizeof(v->dims));

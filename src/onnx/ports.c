@@ -60,6 +60,17 @@ bool onnx_tensor_type(struct span type, int *ret_type, int *ret_rank, int64_t di
     return true;
 }
 
+bool onnx_dims_fit(const int64_t *dims, int rank)
+{
+    uint64_t items = 1;
+    for (int i = 0; i < rank; i++) {
+        if (dims[i] > 0 && (uint64_t)dims[i] > PORT_ITEMS_MAX / items)
+            return false;
+        items *= dims[i] > 0 ? (uint64_t)dims[i] : 1;
+    }
+    return true;
+}
+
 static bool read_port(struct onnx *m, uint32_t id, struct port *port, char **names,
                       const char *what, struct err *e)
 {
@@ -67,7 +78,6 @@ static bool read_port(struct onnx *m, uint32_t id, struct port *port, char **nam
     char shown[SPAN_TEXT_SIZE];
     int64_t dims[ONNX_RANK_MAX];
     struct span params[ONNX_RANK_MAX];
-    uint64_t items = 1;
     int type, rank;
     if (v->name.size >= TENSOR_NAME_MAX)
         return err_set(e, ERR_TOO_LARGE, "%s '%s': name of %zu bytes, more than the limit of %d",
@@ -84,11 +94,10 @@ static bool read_port(struct onnx *m, uint32_t id, struct port *port, char **nam
                        what, span_text(v->name, shown), rank, TENSOR_RANK_MAX);
     *port = (struct port){.dtype = dtype_from_onnx(type), .shape.rank = rank};
     memcpy(port->name, v->name.data, v->name.size);
+    if (!onnx_dims_fit(dims, rank))
+        return err_set(e, ERR_TOO_LARGE, "%s '%s': the product of its dims is over 2^57", what,
+                       span_text(v->name, shown));
     for (int i = 0; i < rank; i++) {
-        if (dims[i] > 0 && (uint64_t)dims[i] > PORT_ITEMS_MAX / items)
-            return err_set(e, ERR_TOO_LARGE, "%s '%s': the product of its dims is over 2^57", what,
-                           span_text(v->name, shown));
-        items *= dims[i] > 0 ? (uint64_t)dims[i] : 1;
         port->shape.dims[i] = dims[i];
         if (dims[i] >= 0 || !params[i].size)
             continue;

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import struct
 import subprocess
 from pathlib import Path
@@ -87,11 +88,34 @@ def branch(body: bytes) -> bytes:
     return attr(b"then_branch", GRAPH, text(6, body))
 
 
-def nested(levels: int) -> bytes:
-    body = node(b"Identity", [b"x"], [b"o"]) + text(12, info(b"o"))
-    for i in range(levels):
-        body = node(b"If", [b"f"], [b"o%d" % i], branch(body)) + text(12, info(b"o%d" % i))
-    return model(graph(node(b"If", [b"f"], [b"y"], branch(body)), inputs={b"x": (2, 4), b"f": ()}))
+def nested(levels: int, backwards: bool = False) -> bytes:
+    """Sub-graphs in sub-graphs.  From the inside out, what stands before and what stands behind, so that nothing is copied
+    once for each level.  backwards: before each If stands a node that uses what it makes."""
+    inner = node(b"Identity", [b"x"], [b"o"]) + text(12, info(b"o"))
+    before, behind, size = [inner], [], len(inner)
+    for i in range(levels + 1):
+        out = b"o%d" % i if i < levels else b"y"
+        use = node(b"Relu", [out], [b"r%d" % i]) if backwards else b""
+        end, tail = number(20, GRAPH), text(12, info(out)) if i < levels else b""
+        head = b""
+        for opening in (varint(6 << 3 | 2), text(1, b"then_branch"), varint(5 << 3 | 2), text(1, b"f") + text(2, out) + text(4, b"If"),
+                        varint(1 << 3 | 2)):
+            if opening == text(1, b"then_branch"):
+                size += len(end)
+            if len(opening) == 1:  # a tag: of all that follows
+                opening += varint(size)
+            head = opening + head
+            size += len(opening)
+        before.append(use + head)
+        behind.append(end + tail)
+        size += len(use) + len(tail)
+    return model(graph(b"".join(before[::-1] + behind), inputs={b"x": (2, 4), b"f": ()}))
+
+
+def sum_of_products(count: int) -> bytes:
+    nodes = b"".join(node(b"MatMul", [b"x", b"w%d" % i], [b"m%d" % i]) for i in range(count))
+    weights = b"".join(tensor(b"w%d" % i, F, (4, 4), struct.pack("<16f", *[i + 1] * 16)) for i in range(count))
+    return model(graph(nodes + node(b"Sum", [b"m%d" % i for i in range(count)], [b"y"]), weights))
 
 
 def beside(count: int) -> bytes:
@@ -124,7 +148,12 @@ CASES = {
     "a million users of one value": (lambda: fan_out(1_000_000), "nodes: more than the limit"),
     "one node with 300,000 inputs": (lambda: model(graph(node(b"Sum", [b"x"] * 300_000, [b"y"]))), ""),
     "each node uses all before it": (lambda: every_one_of_all(600), ""),
-    "sub-graphs in sub-graphs": (lambda: nested(3000), "nested deeper than 16"),
+    "sub-graphs in sub-graphs": (lambda: nested(100_000), "nested deeper than 16"),
+    "sub-graphs in sub-graphs, as deep as may be": (lambda: nested(15), ""),
+    "sub-graphs in sub-graphs, written backwards": (lambda: nested(100_000, True), "nested deeper than 16"),
+    "a sum of 4,000 products": (lambda: sum_of_products(4_000), ""),
+    "a thousand attributes at each node": (lambda: model(graph(b"".join(node(b"Relu", [b"x"], [b"v%d" % i], b"".join(
+        attr(b"attribute%03d" % k, INT, number(3, k)) for k in range(1000))) for i in range(100)) + RELU)), ""),
     "a hundred thousand sub-graphs": (lambda: beside(100_000), "graphs: more than the limit of 10000"),
     "a constant that grows 16 times with each node": (lambda: grows(b"Concat", 12, 16, attr(b"axis", INT, number(3, 0))), ""),
     "a long chain over a constant": (lambda: grows(b"Transpose", 20_000, 1, attr(b"perm", INTS, number(8, 1) + number(8, 0))), ""),
@@ -163,6 +192,19 @@ CASES = {
         node(b"MatMul", [b"x", b"w"], [b"m"]) + node(b"Relu", [b"m"], [b"y"]),
         tensor(b"w", F, (4, 4), bytes(64)) + text(13, info(b"m", (7, 7, 7))))), ""),
 }
+
+
+def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
+    """No more than 64 KiB can be written to a file: the module's weights are larger."""
+    def full() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (64 << 10, 64 << 10))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model(graph(node(b"MatMul", [b"x", b"w"], [b"y"]), tensor(b"w", F, (4, 30_000), bytes(480_000)))))
+    child = subprocess.run([BINARY, "inspect", "--write", str(tmp_path / "out"), str(path)], capture_output=True, text=True,
+                           preexec_fn=full, timeout=SECONDS)
+    assert child.returncode == 1 and not list(tmp_path.glob("out/*/module.onnx"))
+    assert "/weights.bin: File too large" in child.stderr and child.stdout == ""
 
 
 @pytest.mark.parametrize("name", CASES)
