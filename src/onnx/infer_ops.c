@@ -235,22 +235,22 @@ static void split(struct ictx *c)
 {
     const struct ivalue *a = ictx_in(c, 0);
     int64_t parts[64];
-    if (!a || a->rank < 1)
+    if (!a || a->rank < 1 || c->n->out_count == 0)
         return;
     int n = infer_axes(c, "split", 1, parts, 64);
     int64_t axis = onnx_attr_int(c->m, c->n, "axis", 0);
     axis = axis < 0 ? axis + a->rank : axis;
     if (axis < 0 || axis >= a->rank)
         return;
-    int64_t count = c->n->out_count,
-            each = a->dims[axis] < 0 ? -1 : (a->dims[axis] + count - 1) / count;
+    int64_t count = c->n->out_count, dim = a->dims[axis],
+            each = dim < 0 ? -1 : dim / count + (dim % count != 0);
     for (uint32_t i = 0; i < c->n->out_count; i++) {
         struct ivalue *out = ictx_out(c, i);
         if (!out)
             continue;
         *out = (struct ivalue){.type = a->type, .rank = a->rank};
         memcpy(out->dims, a->dims, sizeof(out->dims));
-        int64_t left = a->dims[axis] - each * i;
+        int64_t left = dim - each * i;
         out->dims[axis] = n > (int)i    ? parts[i]
                           : each < 0    ? -1
                           : left < each ? (left < 0 ? 0 : left)
