@@ -32,7 +32,7 @@ class Load:
             case = self.rows[at % len(self.rows)]
             at += 1
             try:
-                answer = ask(self.devices[number % len(self.devices)], case, timeout=20, fresh=True)
+                answer = ask(self.devices[number % len(self.devices)], case, timeout=60, fresh=True)
             except (TimeoutError, OSError) as problem:
                 with self.lock:
                     self.hung.append(f"{case['task']}: {problem!r}")
@@ -50,7 +50,7 @@ class Load:
     def end(self) -> None:
         self.stop.set()
         for thread in self.threads:
-            thread.join(60)
+            thread.join(90)
             assert not thread.is_alive()
 
 
