@@ -148,6 +148,8 @@ static void print_added(const json_t *o)
     printf("%s", json_array_size(left_out) ? "\n" : "");
 }
 
+extern const struct command command_add, command_remove;
+
 static int run_add(const struct args *a)
 {
     struct err e;
@@ -157,9 +159,12 @@ static int run_add(const struct args *a)
         return cli_fail(&(struct err){.code = ERR_MEMORY, .text = "no memory"});
     double tolerance = 0;
     const char *given = args_text(a, "tolerance");
-    bool ok = (!given || parse_double("--tolerance", given, 0, TOLERANCE_MAX, &tolerance, &e)) &&
-              pins_of_args(a, &pins, &e) &&
-              folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
+    if ((given && !parse_double("--tolerance", given, 0, TOLERANCE_MAX, &tolerance, &e)) ||
+        !pins_of_args(a, &pins, &e)) {
+        free(f);
+        return cli_usage(&command_add, &e);
+    }
+    bool ok = folder_read(args_at(a, 0), args_text(a, "dtype"), f, &e) && upload(a, f, &e) &&
               fleet_json(a, "POST", "/s2m3/v1/models",
                          manifest(f, args_text(a, "name"), tolerance, args_flag(a, "whole"), pins),
                          ADD_MS, &o, &e);
@@ -213,7 +218,6 @@ static const struct option_row add_options[] = {
 };
 static const struct option_row remove_options[] = {OPTION_URL, OPTION_JSON, OPTION_CONFIG};
 
-extern const struct command command_add, command_remove;
 const struct command command_add = {
     .name = "add",
     .usage = "DIR [options]",

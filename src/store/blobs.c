@@ -138,7 +138,9 @@ static bool claim(struct blobs *b, const char *digest, struct err *e)
         memcpy(place, digest, DIGEST_HEX + 1);
     monitor_unlock(&b->lock);
     if (taken)
-        return err_set(e, ERR_BUSY, "blob %.16s: is being transferred already", digest);
+        return err_set(e, ERR_BUSY,
+                       "blob %.16s: comes by another request already; try again when that is done",
+                       digest);
     return place ? true
                  : err_set(e, ERR_BUSY, "store: %d transfers at once are the limit", TRANSFERS_MAX);
 }

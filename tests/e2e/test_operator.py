@@ -38,6 +38,8 @@ def test_wrong_options_are_usage_errors(tmp_path: Path) -> None:
         (up, ("--emulate", "speed=2"), "--emulate: speed"),
         (up, ("--data-dir", ""), "--data-dir"),
         (up, ("more",), "1 argument"),
+        ((ASAN, "add", "."), ("--tolerance", "much"), "--tolerance"),
+        ((ASAN, "add", "."), ("--pin", "image_encoder"), "--pin"),
         (join, (), "--coordinator"),
         (join, ("--coordinator", "127.0.0.1:1"), "--coordinator"),
         (join, ("--coordinator", "http://"), "--coordinator"),
