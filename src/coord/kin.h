@@ -5,6 +5,10 @@
  * a text: for each of KIN_LEAST bytes and more 16 hex digits of its digest and 12 of its bytes, in
  * order, at most KIN_CONSTANTS_MAX of them (the largest).
  *
+ * With more models than there is room for (SHARE_MODELS_MAX files: sets of them are words of 64 bits)
+ * the new one is cut like its nearest, and what comes out equal is shared with all; only what it has
+ * in common with none but those left out is not found.
+ *
  * Threads: pure functions. */
 #pragma once
 #include "coord/cut.h"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from conftest import BINARY, HELD_OUT, MODELS, Fleet, call, read64, run
@@ -134,3 +135,27 @@ def test_a_head_in_a_file_of_its_own(fleet: Fleet, tmp_path: Path) -> None:
     said = run(BINARY, "run", "visual-question-answering", "--model", "parts", "--image", str(HELD_OUT / "images" / "000.png"),
                "--text", "is it a bag ?", "--trace", "--url", device.public_url).stdout
     assert "parts_head" in said and "tensor" not in said
+
+
+@pytest.mark.full
+def test_more_models_of_one_tower_than_are_compared(fleet: Fleet, tmp_path: Path) -> None:
+    """Each is compared with the 63 nearest only; they consist of the one tower and a head each all the same."""
+    device, count = fleet.up(), 68
+    tower = {**FLAT, "w": weights(1, PICTURE, 150)}
+    nodes = [("Reshape", ["pixel_values", "flat"], ["x"], {}), ("MatMul", ["x", "w"], ["y"], {}), ("Relu", ["y"], ["r"], {}),
+             ("MatMul", ["r", "h"], ["logits"], {})]
+    for i in range(count):
+        folder = save(tmp_path / f"m{i}", nodes, [PIXELS], [value("logits", "batch", 4)], tower | {"h": weights(10 + i, 150, 4)})
+        added = json.loads(run(BINARY, "add", str(folder), "--url", device.public_url, "--json").stdout)
+        assert added["note"] == "" and added["moved"] == (["m0"] if i == 1 else [])
+        assert len(added["uncompared"]) == max(0, i - 63)
+    used = [{m["digest"] for m in model_of(fleet, f"m{i}")["modules"]} for i in range(count)]
+    assert len(set.intersection(*used)) == 1 and len(set.union(*used)) == count + 1
+    run(BINARY, "remove", "m0", "--url", device.public_url)
+    assert {m["digest"] for m in model_of(fleet, "m1")["modules"]} == used[1]
+    picture = read64(HELD_OUT / "images" / "000.png")
+    for name in (f"m{count - 1}", "m1"):
+        got = call(f"{device.public_url}/pipeline/image-classification/{name}", json.dumps({"inputs": picture}).encode(), "application/json")
+        said = run(BINARY, "run", "image-classification", "--model", str(tmp_path / name), "--image", str(HELD_OUT / "images" / "000.png"),
+                   "--json").stdout
+        assert [a["label"] for a in got.json()] == [a["label"] for a in json.loads(said)["answer"]]
