@@ -319,7 +319,8 @@ static void print_requests(const struct plan_instance *in, const struct plan_res
         const char *model = in->models[in->requests[q].model].name;
         (void)snprintf(ms, sizeof(ms), "%.3f", r->latency_ms[q]);
         (void)snprintf(weight, sizeof(weight), "%g", in->requests[q].weight);
-        (void)snprintf(around, sizeof(around), "%.3f", f ? plan_fleet_around_ms(f, model) : 0);
+        double ms_around = f ? plan_fleet_around_ms(f, model) : 0;
+        (void)snprintf(around, sizeof(around), ms_around > 0 ? "%.3f" : "-", ms_around);
         const char *cells[] = {model, in->devices[in->requests[q].source].name, weight, ms, around};
         text_table_row(t, cells);
     }
