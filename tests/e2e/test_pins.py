@@ -45,7 +45,7 @@ def test_a_pin_of_add(fleet: Fleet) -> None:
     assert "three" in wrong.stderr, wrong.stderr
     wrong = run(*add, "--pin", "tail=slow", code=1)
     assert "tail" in wrong.stderr and "image_encoder" in wrong.stderr, wrong.stderr
-    assert "MODULE=DEVICE" in run(*add, "--pin", "image_encoder", code=1).stderr
+    assert "MODULE=DEVICE" in run(*add, "--pin", "image_encoder", code=2).stderr
     assert fleet.get("/s2m3/v1/models")["models"] == [] and plan(fleet)["pins"] == {}
     run(*add, "--pin", "image_encoder=slow")
     module, = plan(fleet)["pins"]
