@@ -3,16 +3,13 @@
 
 bool times_add(struct run_times *t, double ms, double *figure)
 {
-    uint32_t at = t->count++;
-    for (; at > 0 && t->ms[at - 1] > ms; at--)
-        t->ms[at] = t->ms[at - 1];
-    t->ms[at] = ms;
-    if (t->count < TIMES_CALLS)
+    t->ms += ms;
+    if (++t->count < TIMES_CALLS)
         return false;
-    t->count = 0;
-    double median = t->ms[TIMES_CALLS / 2];
-    if (median >= (1 - TIMES_CHANGE) * *figure)
+    double mean = t->ms / t->count;
+    *t = (struct run_times){0};
+    if (mean >= (1 - TIMES_CHANGE) * *figure)
         return false;
-    *figure = median;
+    *figure = mean;
     return true;
 }
